@@ -1,0 +1,280 @@
+"""The comparison of a backward with the complex-step derivative of its forward, and the verdict."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npformer.component import Array, Component, Tree, flatten
+from npformer.gradcheck.cases import signed
+from npformer.gradcheck.terms import term_sizes
+from npformer.shapes import check_count, check_part
+
+STEP = 1e-200
+# The tolerances for float64; other dtypes have them in proportion to their rounding error. Correct backwards were
+# measured at 8e-15 of the largest entry, and at 3e-16 of the size of the terms where these cancel.
+OF_LARGEST = 1e-13
+OF_TERMS = 1e-14
+# The coarse central difference steps this far; its own error is about the square of it.
+REACH = 1e-5
+OF_WITNESS = 1e-6
+
+
+@dataclass(frozen=True)
+class ArrayCheck:
+    """What was measured for the gradient of one array.
+
+    Attributes
+    ----------
+    name : str
+        Name of an input, or dotted name of a parameter.
+    entries : int
+        Size of the array.
+    yardstick : {"largest", "terms"}
+        What the errors are relative to: the gradient's largest entry, or the size of the terms whose sum it is
+        where these cancel (as they do for a key projection's bias, whose gradient is 0 in truth).
+    error, tolerance : float
+        Largest error against the complex step, and what it may be.
+    witness : float
+        Largest error against the central difference.
+    verdict : {"proven", "wrong", "undecided"}
+        "undecided" where the two derivatives of the forward contradict each other.
+    reason : str
+        Empty if proven.
+    seconds : float
+        Time that the check took.
+    """
+
+    name: str
+    entries: int
+    yardstick: str
+    error: float
+    tolerance: float
+    witness: float
+    verdict: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def check_gradients(
+    component: Component,
+    *inputs: Array,
+    directions: int | None = None,
+    seed: int = 0,
+    only: Collection[str] | None = None,
+    **options: Any,
+) -> list[ArrayCheck]:
+    """Check the gradient of every floating input and every parameter of a component.
+
+    The cotangent is random and signed. Truth is the complex-step derivative of forward, f(x + ihv).imag / h with
+    h = 1e-200, which no subtraction spoils (Squire and Trapp 1998); a coarse central difference beside it would
+    contradict it if the forward were not analytic. float32 components are compared with the truth in float64.
+
+    Parameters
+    ----------
+    component : Component
+    *inputs : arrays
+        What forward is called with; integer arrays have no gradient.
+    directions : int, optional
+        Slopes along this many random directions of length 1 for each array; entry by entry if not given.
+    seed : int
+        For the cotangent and the directions.
+    only : names, optional
+        Check these arrays and no others.
+    **options
+        Handed to forward, such as mask and rng. Each forward gets a copy, so that all draw the same dropout masks.
+
+    Returns
+    -------
+    list of ArrayCheck
+        Inputs first, then parameters.
+
+    Examples
+    --------
+    >>> from npformer import LayerNorm
+    >>> [(check.name, check.verdict) for check in check_gradients(LayerNorm(3), np.array([[1.0, 2.0, 4.0]]))]
+    [('x', 'proven'), ('weight', 'proven'), ('bias', 'proven')]
+    """
+    check_part("component", component, Component)
+    random = np.random.default_rng(seed)
+    output, cache = component.forward(*inputs, **copy.deepcopy(options))
+    cotangent = signed(random, output.shape, 0.5, 1.5).astype(output.dtype)
+    grad_inputs, grads = component.backward(cotangent, cache)
+    sizes_of_inputs, sizes = term_sizes(component, cotangent, cache)
+
+    names = list(inspect.signature(component.forward).parameters)[: len(inputs)]
+    grad_inputs = grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,)
+    gradients = dict(zip(names, grad_inputs, strict=True)) | flatten(grads)
+    sizes = dict(zip(names, sizes_of_inputs, strict=True)) | sizes
+
+    exact = _Objective(component, names, inputs, options, cotangent, np.complex128)
+    coarse = _Objective(component, names, inputs, options, cotangent, np.float64)
+    kinked = exact.decisions != _decisions(cache)
+    checks = []
+    for name, array in exact.arrays.items():
+        if only is not None and name not in only:
+            continue
+        start = time.perf_counter()
+        if directions is None:
+            along = _unit_vectors(array.shape)
+        else:
+            along = _random_vectors(random, array.shape, check_count("directions", directions))
+        check = _check_array(name, gradients.get(name), sizes.get(name), along, exact, coarse)
+        if kinked and check.verdict == "wrong":
+            reason = "a decision, such as ReLU's x > 0, fell otherwise in float64: an input lies within rounding of it"
+            check = replace(check, verdict="undecided", reason=reason)
+        checks.append(replace(check, seconds=time.perf_counter() - start))
+    return checks
+
+
+def _check_array(
+    name: str,
+    gradient: Array | None,
+    sizes: Array | None,
+    along: Iterable[Array],
+    exact: _Objective,
+    coarse: _Objective,
+) -> ArrayCheck:
+    """Judge one gradient by its slopes along some directions."""
+    shape = exact.arrays[name].shape
+    entries = exact.arrays[name].size
+    if gradient is None or gradient.shape != shape:
+        got = "none" if gradient is None else f"one of shape {gradient.shape}"
+        reason = f"backward must return a gradient of shape {shape}, but it returned {got}"
+        return ArrayCheck(name, entries, "largest", math.inf, OF_LARGEST, math.inf, "wrong", reason)
+    if not np.isfinite(gradient).all():
+        reason = f"the gradient is not finite at {_first(~np.isfinite(gradient))}"
+        return ArrayCheck(name, entries, "largest", math.inf, OF_LARGEST, math.inf, "wrong", reason)
+
+    errors, witness_errors, doubts, sizes_along = [], [], [], []
+    for direction in along:
+        slope = float((gradient * direction).sum())
+        errors.append(abs(slope - exact.complex_step(name, direction)))
+        difference, doubt = coarse.central_difference(name, direction)
+        witness_errors.append(abs(slope - difference))
+        doubts.append(doubt)
+        sizes_along.append(0.0 if sizes is None else _root_sum_square(sizes * direction))
+
+    rounding = float(np.finfo(gradient.dtype).eps / np.finfo(np.float64).eps)
+    largest = float(np.abs(gradient).max())
+    yardstick, scales = "largest", [largest] * len(errors)
+    tolerance = OF_LARGEST * rounding
+    cancels = largest == 0 or _ratio(errors, scales) > tolerance
+    if cancels and _ratio(errors, sizes_along) <= OF_TERMS * rounding:
+        yardstick, scales, tolerance = "terms", sizes_along, OF_TERMS * rounding
+    error = _ratio(errors, scales)
+    beyond_doubt = [max(0.0, e - doubt) for e, doubt in zip(witness_errors, doubts, strict=True)]
+    exact_agrees, coarse_agrees = error <= tolerance, _ratio(beyond_doubt, scales) <= OF_WITNESS * rounding
+    verdict, reason = {
+        (True, True): ("proven", ""),
+        (False, False): ("wrong", "both derivatives of the forward contradict the backward"),
+        (True, False): ("undecided", "a central difference contradicts both the complex step and the backward"),
+        (False, True): ("undecided", "the complex step contradicts a central difference; is the forward analytic?"),
+    }[exact_agrees, coarse_agrees]
+    return ArrayCheck(name, entries, yardstick, error, tolerance, _ratio(witness_errors, scales), verdict, reason)
+
+
+class _Objective:
+    """f = Σ cotangent * forward as a function of each of its arrays, which are private copies."""
+
+    def __init__(
+        self,
+        component: Component,
+        names: list[str],
+        inputs: tuple[Array, ...],
+        options: dict[str, Any],
+        cotangent: Array,
+        dtype: npt.DTypeLike,
+    ):
+        self.component = component.astype(dtype)
+        self.inputs = [x.astype(dtype) if x.dtype.kind in "fc" else x for x in inputs]
+        self.options = options
+        self.cotangent = cotangent
+        floating = {name: x for name, x in zip(names, self.inputs, strict=True) if x.dtype.kind in "fc"}
+        self.arrays: dict[str, Array] = floating | flatten(self.component.parameters())
+        output, cache = self.component.forward(*self.inputs, **copy.deepcopy(options))
+        self.decisions = _decisions(cache)
+        self.terms = float(np.abs(cotangent * output).sum())
+
+    def complex_step(self, name: str, direction: Array) -> float:
+        """The slope f'(v) = f(a + ihv).imag / h."""
+        return float(self._nudged(name, 1j * STEP * direction)[0].imag / STEP)
+
+    def central_difference(self, name: str, direction: Array) -> tuple[float, float]:
+        """The slope (f(a + hv) - f(a - hv)) / 2h, and how far it may be off.
+
+        The direction has length 1, and h is so small that no decision (ReLU's x > 0) changes. The truncation error is
+        judged by the slope at h/10, the rounding error by the size of the terms of f.
+        """
+        h = REACH
+        slope, decided = self._difference(name, h * direction)
+        while not decided and h > 1e-10:
+            h /= 10
+            slope, decided = self._difference(name, h * direction)
+        finer, _ = self._difference(name, h / 10 * direction)
+        rounding = 10 * np.finfo(np.float64).eps * self.terms
+        return slope / (2 * h), abs(slope - 10 * finer) / (2 * h) + rounding / h
+
+    def _difference(self, name: str, nudge: Array) -> tuple[float, bool]:
+        above, decisions_above = self._nudged(name, nudge)
+        below, decisions_below = self._nudged(name, -nudge)
+        return float(above - below), decisions_above == self.decisions == decisions_below
+
+    def _nudged(self, name: str, nudge: Array) -> tuple[Any, dict[str, bytes]]:
+        array = self.arrays[name]
+        kept = array.copy()
+        array += nudge
+        try:
+            return self._evaluate()
+        finally:
+            array[...] = kept
+
+    def _evaluate(self) -> tuple[Any, dict[str, bytes]]:
+        output, cache = self.component.forward(*self.inputs, **copy.deepcopy(self.options))
+        return (self.cotangent * output).sum(), _decisions(cache)
+
+
+def _decisions(cache: Tree) -> dict[str, bytes]:
+    """The boolean arrays in a cache: masks, and which side of a kink each entry is on."""
+    return {
+        name: leaf.tobytes()
+        for name, leaf in flatten(cache).items()
+        if isinstance(leaf, np.ndarray) and leaf.dtype == bool
+    }
+
+
+def _unit_vectors(shape: tuple[int, ...]) -> Iterator[Array]:
+    for index in np.ndindex(shape):
+        vector = np.zeros(shape)
+        vector[index] = 1
+        yield vector
+
+
+def _random_vectors(random: np.random.Generator, shape: tuple[int, ...], number: int) -> Iterator[Array]:
+    """Vectors of length 1 whose entries are all of one order, so that no wrong entry of a gradient can hide."""
+    for _ in range(number):
+        vector = signed(random, shape, 1, 2)
+        yield vector / _root_sum_square(vector)
+
+
+def _root_sum_square(terms: Array) -> float:
+    return math.sqrt(np.square(terms).sum())
+
+
+def _ratio(errors: list[float], scales: list[float]) -> float:
+    """The largest error / scale, where 0/0 is 0."""
+    return max(
+        (error / scale if scale else math.inf) if error else 0.0 for error, scale in zip(errors, scales, strict=True)
+    )
+
+
+def _first(where: Array) -> tuple[int, ...]:
+    return tuple(int(index) for index in np.argwhere(where)[0])
