@@ -1,0 +1,136 @@
+"""The command line: each command is a thin face over one public function."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from npformer import __version__
+from npformer.verify import DIRECTIONS, Row, Verification, conclude
+
+BAD_USAGE = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print one line, where argparse prints the whole usage first."""
+        self.exit(BAD_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = _Parser(prog="npformer", description="The Transformer encoder in NumPy, with every gradient proven.")
+    parser.add_argument("--version", action="version", version=f"npformer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_verify(commands)
+    options = parser.parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has gone: what is left cannot be printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD_USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _add_verify(commands: Any) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="run a whole encoder over real text and prove every gradient",
+        description="Run a whole encoder over real English text, forward and backward with dropout on, and check "
+        "every gradient by complex-step differentiation, with a central difference as a second witness. "
+        "Exit status: 0 all proven, 1 a gradient is not, 2 bad usage.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--file", metavar="PATH", help="text of your own (UTF-8) in place of Python's reference")
+    parser.add_argument("--sentences", type=int, default=8, metavar="N", help="how many are drawn from the text")
+    parser.add_argument("--max-words", type=int, default=24, metavar="N", help="longer sentences are cut here")
+    parser.add_argument("--num-layers", type=int, default=2, metavar="N")
+    parser.add_argument("--d-model", type=int, default=32, metavar="N")
+    parser.add_argument("--num-heads", type=int, default=4, metavar="N")
+    parser.add_argument("--d-ff", type=int, default=64, metavar="N")
+    parser.add_argument("--dropout", type=float, default=0.1, metavar="P")
+    parser.add_argument("--activation", choices=["relu", "gelu", "gelu_tanh", "silu"], default="relu")
+    parser.add_argument("--post-norm", action="store_true", help="normalise after each sublayer, not before")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--dtype", choices=["float64", "float32"], default="float64")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    names = ("sentences", "max_words", "num_layers", "d_model", "num_heads", "d_ff", "dropout", "activation")
+    try:
+        text = None if options.file is None else Path(options.file).read_text(encoding="utf-8")
+        settings = {name: getattr(options, name) for name in (*names, "seed", "dtype")}
+        verification = Verification(text, norm_first=not options.post_norm, **settings)
+    except UnicodeDecodeError:
+        return _complain(f"--file must be UTF-8 text, but {options.file} is not")
+    except OSError as error:
+        return _complain(f"--file must be a readable file, but {options.file} is not: {error.strerror}")
+    except ValueError as error:
+        return _complain(str(error))
+    rows: list[Row] = []
+    report = print if not options.json else _silent
+    report(_describe(verification, options))
+    sections = (
+        ("Each component at a small size, entry by entry", verification.rows_of_components()),
+        (f"The whole model on the text, {DIRECTIONS} random directions per tensor", verification.rows_of_model()),
+    )
+    for title, section in sections:
+        report(f"\n{title}")
+        report(
+            f"{'component':<51}{'parameters':>10}{'complex step':>14}{'central diff.':>15}  {'verdict':<9}{'time':>8}"
+        )
+        for row in section:
+            rows.append(row)
+            report(
+                f"{row.name:<51}{row.parameters:>10,}{row.error:>14.1e}{row.witness:>15.1e}"
+                f"  {row.verdict:<9}{row.seconds:>6.2f} s"
+            )
+    seconds = time.perf_counter() - start
+    report(f"\n{conclude(rows)}. {seconds:.1f} s")
+    if options.json:
+        table = [asdict(row) for row in rows]
+        document = {"settings": settings, "rows": table, "conclusion": conclude(rows), "seconds": seconds}
+        print(json.dumps(_finite(document), indent=2, allow_nan=False))
+    return 0 if all(row.verdict == "proven" for row in rows) else 1
+
+
+def _describe(verification: Verification, options: argparse.Namespace) -> str:
+    lengths = verification.mask.sum(-1).ravel()
+    return (
+        f"{len(lengths)} sentences of {lengths.min()} to {lengths.max()} words "
+        f"from {options.file or 'the reference of the Python language'}; {len(verification.vocabulary):,} words known; "
+        f"{verification.model!r}, {options.dtype}, dropout {options.dropout}, seed {options.seed}"
+    )
+
+
+def _complain(message: str) -> int:
+    print(f"npformer verify: {message}", file=sys.stderr)
+    return BAD_USAGE
+
+
+def _silent(message: str) -> None:
+    """Print nothing."""
+
+
+def _finite(value: Any) -> Any:
+    """Replace infinities, which JSON does not have, by null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,45 @@
+"""What holds for the whole suite: no test is passed over unnoticed, and a checkout always runs the same examples."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ALLOWED = Path(__file__).with_name("allowed_skips.txt")
+
+hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+passed_over: list[str] = []
+
+
+def allowed_skips() -> set[str]:
+    """Return the node ids that may be skipped or expected to fail; each stands before its reason, after a tab."""
+    lines = [line for line in ALLOWED.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return {line.split("\t", maxsplit=1)[0] for line in lines}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note a test that was skipped or expected to fail."""
+    if (report.skipped or hasattr(report, "wasxfail")) and report.nodeid not in allowed_skips():
+        passed_over.append(report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Note a file that was skipped."""
+    if report.skipped and report.nodeid not in allowed_skips():
+        passed_over.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if anything was passed over."""
+    if passed_over:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was passed over."""
+    for nodeid in passed_over:
+        terminalreporter.write_line(f"PASSED OVER without standing in {ALLOWED.name}: {nodeid}", red=True)
