@@ -132,9 +132,9 @@ def check_same_arrays(name: str, given: Mapping[str, Any], expected: Mapping[str
     wrong = [f"{key} is missing" for key in expected.keys() - given.keys()]
     wrong += [f"{key} is unknown" for key in given.keys() - expected.keys()]
     for key in given.keys() & expected.keys():
-        shape = getattr(given[key], "shape", None)  # a list has none
-        if shape != expected[key].shape:
-            wrong.append(f"{key} has shape {shape}, expected {expected[key].shape}")
+        came, wanted = (getattr(tree[key], "shape", None) for tree in (given, expected))  # a list has none
+        if came != wanted:
+            wrong.append(f"{key} has shape {came}, expected {wanted}")
     if wrong:
         raise ValueError(f"{name} does not fit: {'; '.join(sorted(wrong))}")
 

@@ -6,7 +6,7 @@ inputs on which wrong gradients show.
 
 from npformer.gradcheck.cases import CASES, Case, Sizes, make_case, randomise
 from npformer.gradcheck.check import ArrayCheck, check_gradients
-from npformer.gradcheck.terms import Terms, term_sizes
+from npformer.gradcheck.terms import Terms, named_gradients, term_sizes
 
 __all__ = [
     "CASES",
@@ -16,6 +16,7 @@ __all__ = [
     "Terms",
     "check_gradients",
     "make_case",
+    "named_gradients",
     "randomise",
     "term_sizes",
 ]

@@ -7,7 +7,7 @@ backward is run once on arrays that carry their terms along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,31 +108,37 @@ LINEAR: dict[np.ufunc, np.ufunc] = {
 SAME_ON_SQUARES: set[Callable[..., Any]] = {np.einsum, np.zeros_like}
 
 
-def term_sizes(
-    component: Component, grad_output: Array, cache: Tree
-) -> tuple[tuple[Array | None, ...], dict[str, Array | None]]:
-    """Return the root of the sum of the squares of the terms of each gradient, in backward's own form.
+def named_gradients(component: Component, names: Sequence[str], grad_output: Array, cache: Tree) -> dict[str, Array]:
+    """Run backward, and return the gradients of the inputs under these names, of the parameters under theirs."""
+    grad_inputs, grads = component.backward(grad_output, cache)
+    of_inputs = grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,)
+    named = {name: grad for name, grad in zip(names, of_inputs, strict=False) if grad is not None}
+    return named | flatten(grads)
+
+
+def term_sizes(component: Component, names: Sequence[str], grad_output: Array, cache: Tree) -> dict[str, Array]:
+    """Return for each gradient the root of the sum of the squares of its terms, in backward's own form.
 
     Parameters
     ----------
-    component, grad_output, cache
+    component : Component
+        Its backward may use arithmetic, @, np.einsum, np.add.at, sums, means and reshapes.
+    names : list of str
+        What to call the inputs.
+    grad_output, cache
         As for ``component.backward(grad_output, cache)``.
 
     Returns
     -------
-    sizes of the gradients of the inputs (a tuple), and of the parameters (under dotted names)
+    dict
+        Arrays of the shapes of the gradients, by name of input or dotted name of parameter.
     """
     wrapped = component.with_parameters({name: Terms(a) for name, a in flatten(component.parameters()).items()})
-    grad_inputs, grads = wrapped.backward(_wrap(grad_output), _wrap(cache))
-    inputs = grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,)
-    return tuple(map(_size, inputs)), {name: _size(terms) for name, terms in flatten(grads).items()}
+    gradients: dict[str, Any] = named_gradients(wrapped, names, _wrap(grad_output), _wrap(cache))
+    return {name: np.sqrt(terms.square) for name, terms in gradients.items()}
 
 
 def _wrap(cache: Any) -> Any:
     if isinstance(cache, Mapping):
         return {name: _wrap(value) for name, value in cache.items()}
     return Terms(cache) if isinstance(cache, np.ndarray) and cache.dtype.kind == "f" else cache
-
-
-def _size(terms: Any) -> Any:
-    return None if terms is None else np.sqrt(terms.square)

@@ -1,0 +1,51 @@
+"""Activations: their conventions at special points, and accuracy where a naive form has none."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from npformer import GELU, ReLU, SiLU, Softmax
+from npformer.component import Array, Component
+
+
+def test_relu_has_slope_0_at_the_kink() -> None:
+    x = np.array([-1.0, -0.0, 0.0, 1.0])
+    output, cache = ReLU().forward(x)
+    assert output.tolist() == [0, 0, 0, 1]
+    assert ReLU().backward(np.ones(4), cache)[0].tolist() == [0, 0, 0, 1]
+
+
+def test_relu_decides_a_complex_step_by_the_real_part() -> None:
+    assert ReLU()(np.array([-1 + 5j, 0 + 5j, 2 + 5j])).tolist() == [0, 0, 2 + 5j]
+
+
+@pytest.mark.parametrize("x", [-30.0, -8.0, -3.0, -0.5, 0.5, 3.0])
+def test_exact_gelu_and_its_slope_are_accurate_in_the_left_tail(x: float) -> None:
+    output, cache = GELU().forward(np.array([x]))
+    slope, _ = GELU().backward(np.array([1.0]), cache)
+    at = mpmath.mpf(x)
+    assert abs(float(output[0] / (at * mpmath.ncdf(at)) - 1)) < 2e-15
+    # the slope Φ + xφ is a difference in the tail, where |xφ| / |slope| ≤ 2 for |x| ≥ 1.5
+    assert abs(float(slope[0] / (mpmath.ncdf(at) + at * mpmath.npdf(at)) - 1)) < 2e-14
+
+
+@pytest.mark.parametrize("component", [GELU(), GELU("tanh"), SiLU()], ids=["gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_far_from_0_they_are_0_and_x_with_slopes_0_and_1(component: Component, dtype: type) -> None:
+    x: Array = np.array([-1e4, 1e4], dtype)
+    output, cache = component.forward(x)
+    assert output.tolist() == [0, 1e4]
+    assert component.backward(np.ones(2, dtype), cache)[0].tolist() == [0, 1]
+
+
+def test_softmax_does_not_overflow() -> None:
+    output = Softmax()(np.array([[1e5, 1e5 - 1, -1e5]]))
+    np.testing.assert_allclose(output, [[np.e / (1 + np.e), 1 / (1 + np.e), 0]], rtol=1e-14)
+
+
+def test_softmax_rows_sum_to_1_and_their_gradients_to_0() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 4, 5))
+    output, cache = Softmax().forward(x)
+    grad_x, _ = Softmax().backward(np.random.default_rng(1).standard_normal(x.shape), cache)
+    np.testing.assert_allclose(output.sum(-1), 1, rtol=1e-15)
+    np.testing.assert_allclose(grad_x.sum(-1), 0, atol=1e-15)
