@@ -112,9 +112,11 @@ def _verify(options: argparse.Namespace) -> int:
 def _describe(verification: Verification, options: argparse.Namespace) -> str:
     lengths = verification.mask.sum(-1).ravel()
     return (
-        f"{len(lengths)} sentences of {lengths.min()} to {lengths.max()} words "
-        f"from {options.file or 'the reference of the Python language'}; {len(verification.vocabulary):,} words known; "
-        f"{verification.model!r}, {options.dtype}, dropout {options.dropout}, seed {options.seed}"
+        f"Text: {len(lengths)} sentences of {lengths.min()} to {lengths.max()} words from "
+        f"{options.file or 'the reference of the Python language'}, {len(verification.vocabulary):,} words known\n"
+        f"Model: {verification.model!r}, {options.dtype}, dropout {options.dropout}, seed {options.seed}\n"
+        "Errors: relative to the largest entry of the gradient; in rows with *, where the gradient is zero in truth,\n"
+        "relative to the size of the terms that cancel in it"
     )
 
 
