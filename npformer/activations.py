@@ -78,14 +78,18 @@ def _tanh_cdf(x: Array) -> Array:
 
 
 def _tanh_slope(x: Array, cdf: Array) -> Array:
-    slope: Array = 2 * SQRT_2_OVER_PI * (1 + 0.134145 * x * x) * cdf * (1 - cdf)
+    slope: Array = 2 * SQRT_2_OVER_PI * (1 + 0.134145 * x * x) * cdf * _tanh_cdf(-x)  # 1 - cdf would cancel
     return slope
 
 
 class SiLU(Component):
     """Sigmoid linear unit, ``y = x σ(x)``, σ(x) = 1 / (1 + exp(-x)) (Elfwing et al. 2018, eq. 9).
 
-    Backward, with σ' = σ (1 - σ): ``grad_x = grad_y σ (1 + x (1 - σ))``. Shapes: any.
+    Backward, with σ'(x) = σ(x) σ(-x), which does not cancel as σ (1 - σ) does for large x:
+
+        grad_x = grad_y σ(x) (1 + x σ(-x))
+
+    Shapes: any.
 
     Examples
     --------
@@ -101,7 +105,7 @@ class SiLU(Component):
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
         x, gate = cache["x"], cache["gate"]
         check_grad(grad_output, x.shape)
-        return grad_output * gate * (1 + x * (1 - gate)), {}
+        return grad_output * gate * (1 + x * sigmoid(-x)), {}
 
 
 class Softmax(Component):

@@ -60,6 +60,13 @@ class ScaledDotProductAttention(Component):
     weights and mask (if there is one) by these names; the softmax's own output and the dropout mask are under
     "softmax" and "dropout".
 
+    Raises
+    ------
+    ValueError
+        If sizes disagree, or the mask does not broadcast to the scores or would enlarge them.
+    TypeError
+        If the mask is of floats: an additive mask is another convention.
+
     Examples
     --------
     >>> value = np.array([[1.0], [3.0]])
@@ -162,6 +169,13 @@ class MultiHeadedAttention(Component):
     three. The mask must broadcast to (batch, num_heads, T_q, T_k), nonzero = may attend; so a 3-D mask is
     one for each head, and a (batch, T_q, T_k) mask is written ``mask[:, None]`` (where batch equals
     num_heads the two cannot be told apart).
+
+    Raises
+    ------
+    ValueError
+        If d_model is no multiple of num_heads, one of key and value is missing, or sizes or the mask do not fit.
+    TypeError
+        If the mask is of floats: an additive mask is another convention.
 
     Examples
     --------

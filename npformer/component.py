@@ -58,6 +58,9 @@ class Component(ABC):
     components, or lists of them). It holds no activations and no gradients: `forward` returns what
     `backward` needs as a cache, so two calls in flight, threads and shared weights just work.
 
+    Every constructor, `forward` and `backward` of this package answers bad input with a TypeError or ValueError whose
+    message is one sentence: the argument, what was expected, what came. Nothing is changed then.
+
     Write one by deriving from this class:
 
     >>> class Scale(Component):
@@ -173,7 +176,7 @@ class Component(ABC):
 
 
 def clones(module: Component, N: int) -> list[Any]:
-    """Return N independent deep copies of a component, with identical initial weights (as in PyTorch's stacks).
+    """Return a list of N independent deep copies of a component: initial weights are equal, as in PyTorch's stacks.
 
     Examples
     --------

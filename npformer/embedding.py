@@ -36,7 +36,12 @@ class Embeddings(Component):
     rng : Generator, int or None
         weight is drawn from the standard normal distribution.
 
-    Shapes: tokens (batch, T) in 0..vocab_size-1, y (batch, T, d_model), weight (vocab_size, d_model).
+    Shapes: tokens (batch, T), y (batch, T, d_model), weight (vocab_size, d_model).
+
+    Raises
+    ------
+    ValueError
+        If a token is not in 0..vocab_size-1; negative ones do not count from the end.
 
     Examples
     --------
@@ -91,7 +96,12 @@ class PositionalEncoding(Component):
     max_len : int
         Number of positions.
 
-    `forward(x, rng=None)`. Shapes: x and y (batch, T, d_model) with T at most max_len.
+    `forward(x, rng=None)`. Shapes: x and y (batch, T, d_model).
+
+    Raises
+    ------
+    ValueError
+        If T is above max_len.
 
     Examples
     --------

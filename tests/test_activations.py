@@ -1,11 +1,16 @@
 """Activations: their conventions at special points, and accuracy where a naive form has none."""
 
+from collections.abc import Callable
+from typing import Any
+
 import mpmath
 import numpy as np
 import pytest
 
 from npformer import GELU, ReLU, SiLU, Softmax
 from npformer.component import Array, Component
+
+mpmath.mp.dps = 40
 
 
 def test_relu_has_slope_0_at_the_kink() -> None:
@@ -27,6 +32,25 @@ def test_exact_gelu_and_its_slope_are_accurate_in_the_left_tail(x: float) -> Non
     assert abs(float(output[0] / (at * mpmath.ncdf(at)) - 1)) < 2e-15
     # the slope Φ + xφ is a difference in the tail, where |xφ| / |slope| ≤ 2 for |x| ≥ 1.5
     assert abs(float(slope[0] / (mpmath.ncdf(at) + at * mpmath.npdf(at)) - 1)) < 2e-14
+
+
+def tanh_gelu(x: Any) -> Any:
+    return x * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3))) / 2
+
+
+def silu(x: Any) -> Any:
+    return x / (1 + mpmath.exp(-x))
+
+
+@pytest.mark.parametrize(("component", "exact"), [(GELU("tanh"), tanh_gelu), (SiLU(), silu)], ids=["gelu_tanh", "silu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_slopes_are_accurate_on_the_way_to_1(component: Component, exact: Callable[[Any], Any], dtype: type) -> None:
+    x: Array = np.linspace(1, 12, 56).astype(dtype)
+    _, cache = component.forward(x)
+    slopes, _ = component.backward(np.ones_like(x), cache)
+    for slope, at in zip(slopes, x, strict=True):
+        # σ(x) σ(-x) keeps a few roundings; σ (1 - σ) would be off by up to 42
+        assert abs(float(slope / mpmath.diff(exact, mpmath.mpf(float(at))) - 1)) < 6 * np.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("component", [GELU(), GELU("tanh"), SiLU()], ids=["gelu", "gelu_tanh", "silu"])
