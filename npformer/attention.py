@@ -81,7 +81,7 @@ class ScaledDotProductAttention(Component):
         self.softmax = Softmax()
         self.dropout = Dropout(dropout)
         self.zero_fully_masked = check_choice("fully_masked", fully_masked, {"uniform": False, "zero": True})
-        self.scale = scale if scale is None else check_number("scale", scale, -math.inf)
+        self.scale = scale if scale is None else check_number("scale", scale, -math.inf, open_low=True)
 
     def forward(
         self, query: Array, key: Array, value: Array, mask: Array | None = None, rng: RandomSource | None = None
@@ -136,7 +136,8 @@ def attention(
     >>> p_attn[0, 0]
     array([0.25, 0.25, 0.25, 0.25])
     """
-    rate = dropout.p if isinstance(dropout, Dropout) else dropout or 0.0
+    rate = 0.0 if dropout is None else dropout
+    rate = rate.p if isinstance(rate, Dropout) else rate
     output, cache = ScaledDotProductAttention(rate).forward(query, key, value, mask=mask, rng=rng)
     return output, cache["weights"]
 
@@ -200,13 +201,14 @@ class MultiHeadedAttention(Component):
             raise ValueError(
                 f"d_model must be a multiple of num_heads, but d_model={d_model} and num_heads={num_heads}"
             )
+        core = ScaledDotProductAttention(dropout) if attention is None else attention
+        check_part("attention", core, Component)
         rng = make_generator(rng)
         self.q_proj = Linear(d_model, d_model, bias, rng)
         self.k_proj = Linear(d_model, d_model, bias, rng)
         self.v_proj = Linear(d_model, d_model, bias, rng)
         self.out_proj = Linear(d_model, d_model, bias, rng)
-        self.attention = ScaledDotProductAttention(dropout) if attention is None else attention
-        check_part("attention", self.attention, Component)
+        self.attention = core
 
     def forward(
         self,
@@ -217,7 +219,10 @@ class MultiHeadedAttention(Component):
         rng: RandomSource | None = None,
     ) -> tuple[Array, Tree]:
         if (key is None) != (value is None):
-            raise ValueError("key and value must be given together, or neither for self-attention")
+            missing = "key" if key is None else "value"
+            raise ValueError(
+                f"key and value must be given together, or neither for self-attention, but {missing} is None"
+            )
         cache: Tree = {"is_self_attention": key is None}
         key, value = (query, query) if key is None or value is None else (key, value)
         for name, array in (("query", query), ("key", key), ("value", value)):

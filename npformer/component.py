@@ -7,10 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
-from npformer.shapes import FLOAT_NAMES, FLOATS, check_count, check_part, check_same_arrays
+from npformer.shapes import (
+    check_count,
+    check_dtype,
+    check_floats,
+    check_part,
+    check_same_arrays,
+    check_tree,
+)
 
 Array = npt.NDArray[Any]
 Tree = dict[str, Any]
@@ -24,9 +30,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> flatten({"norm": {"weight": 1.0, "bias": 2.0}, "dropout": {}})
     {'norm.weight': 1.0, 'norm.bias': 2.0}
     """
+    check_tree("tree", tree)
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        leaves = flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        for twice in flat.keys() & leaves.keys():
+            raise ValueError(f"tree must have every name once, but {twice} is in it twice")
+        flat |= leaves
     return flat
 
 
@@ -37,16 +47,23 @@ def add_trees(left: Tree, right: Tree) -> Tree:
 
     Examples
     --------
+    >>> import numpy as np
     >>> add_trees({"linear": {"bias": np.ones(2)}}, {"linear": {"bias": np.ones(2)}})
     {'linear': {'bias': array([2., 2.])}}
     """
-    check_same_arrays("the right tree", flatten(right), flatten(left))
-    return _add(left, right)
+    check_tree("left", left)
+    check_tree("right", right)
+    flat_left, flat_right = flatten(left), flatten(right)
+    check_same_arrays("the left tree", flat_left, flat_left)
+    check_same_arrays("the right tree", flat_right, flat_left)
+    return _add(left, flat_right, "")
 
 
-def _add(left: Mapping[str, Any], right: Mapping[str, Any]) -> Tree:
+def _add(left: Mapping[str, Any], flat_right: Mapping[str, Any], prefix: str) -> Tree:
     return {
-        name: _add(value, right[name]) if isinstance(value, Mapping) else value + right[name]
+        name: _add(value, flat_right, f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else value + flat_right[prefix + name]
         for name, value in left.items()
     }
 
@@ -63,6 +80,7 @@ class Component(ABC):
 
     Write one by deriving from this class:
 
+    >>> import numpy as np
     >>> class Scale(Component):
     ...     parameter_names = ("factor",)
     ...     def __init__(self, factor):
@@ -104,6 +122,7 @@ class Component(ABC):
         tree = self._tree()
         names: dict[int, str] = {}
         for name, array in flatten(tree).items():
+            check_floats(name, array, "...")
             first = names.setdefault(array.__array_interface__["data"][0], name)
             if first != name:
                 raise ValueError(
@@ -118,6 +137,7 @@ class Component(ABC):
         The arrays are taken as they are, without a copy. ValueError lists whatever is missing, unknown
         or misshapen.
         """
+        check_tree("parameters", parameters)
         given = flatten(parameters)
         check_same_arrays("parameters", given, flatten(self.parameters()))
         return self._with(given, "")
@@ -128,13 +148,12 @@ class Component(ABC):
         Examples
         --------
         >>> from npformer import LayerNorm
+        >>> import numpy as np
         >>> LayerNorm(4).astype(np.float32).weight.dtype
         dtype('float32')
         """
-        target = np.dtype(dtype)
+        target = check_dtype(dtype)
         arrays = flatten(self.parameters())
-        if target not in FLOATS:
-            raise TypeError(f"dtype must be {FLOAT_NAMES}, but it is {target}")
         for name, array in arrays.items():
             if array.dtype.kind == "c" and target.kind != "c":
                 raise TypeError(f"dtype must be complex128 because {name} is {array.dtype}, but it is {target}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 
 from npformer.component import Array, Component, Tree
-from npformer.shapes import check_grad, check_number
+from npformer.shapes import check_dropout_masks, check_floats, check_grad, check_number, describe
+
+SOURCE = "a source with random(shape), such as numpy.random.default_rng(0)"
 
 
 class RandomSource(Protocol):
@@ -31,19 +34,33 @@ class GivenMasks:
     """
 
     def __init__(self, masks: Iterable[Array]):
-        self.masks = list(masks)
+        self.masks = check_dropout_masks(masks)
         self.used = 0
 
     def random(self, shape: tuple[int, ...], /) -> Array:
         """Return 1.0 where the next mask keeps and 0.0 where it drops."""
         if self.used == len(self.masks):
             raise ValueError(f"masks must hold one for each dropout, but there are only {len(self.masks)}")
-        mask = np.asarray(self.masks[self.used])
+        mask = self.masks[self.used]
         if mask.shape != shape:
             raise ValueError(f"masks[{self.used}] must have shape {shape}, but its shape is {mask.shape}")
         self.used += 1
         keep: Array = mask != 0
         return keep.astype(np.float64)
+
+
+@contextmanager
+def rewound_on_error(rng: RandomSource | None) -> Iterator[None]:
+    """Put a Generator back to where it was if a forward fails after it has drawn."""
+    if not isinstance(rng, np.random.Generator):
+        yield
+        return
+    before = rng.bit_generator.state
+    try:
+        yield
+    except Exception:
+        rng.bit_generator.state = before
+        raise
 
 
 class Dropout(Component):
@@ -73,11 +90,12 @@ class Dropout(Component):
         self.p = check_number("p, the dropout rate,", p, 0, 1)
 
     def forward(self, x: Array, rng: RandomSource | None = None) -> tuple[Array, Tree]:
-        if rng is not None and not hasattr(rng, "random"):
-            raise TypeError(f"rng must have random(shape), such as numpy.random.default_rng(0), but it is {rng!r:.60}")
+        check_floats("x", x, "...")
+        if rng is not None and not callable(getattr(rng, "random", None)):
+            raise TypeError(f"rng must be {SOURCE}, but it is {describe(rng)}")
         if rng is None or self.p == 0:
             return x, {}
-        mask = rng.random(x.shape) >= self.p
+        mask = _draw(rng, x.shape) >= self.p
         return x * mask * (1 / (1 - self.p)), {"mask": mask}
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
@@ -85,3 +103,13 @@ class Dropout(Component):
             return grad_output, {}
         check_grad(grad_output, cache["mask"].shape)
         return grad_output * cache["mask"] * (1 / (1 - self.p)), {}
+
+
+def _draw(rng: RandomSource, shape: tuple[int, ...]) -> Array:
+    try:
+        numbers = rng.random(shape)
+    except TypeError as error:  # that of Python's own module random takes no shape
+        raise TypeError(f"rng must be {SOURCE}, but it is {describe(rng)}") from error
+    if np.shape(numbers) != shape:
+        raise ValueError(f"rng.random must return numbers of shape {shape}, but their shape is {np.shape(numbers)}")
+    return numbers

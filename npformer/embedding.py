@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from npformer.component import Array, Component, Tree
-from npformer.dropout import Dropout, RandomSource
+from npformer.dropout import Dropout, RandomSource, rewound_on_error
 from npformer.shapes import (
     check_count,
     check_floats,
@@ -62,10 +62,11 @@ class Embeddings(Component):
         rng: np.random.Generator | int | None = None,
     ):
         shape = (check_count("vocab_size", vocab_size), check_count("d_model", d_model))
-        self.scale = math.sqrt(d_model) if scale is None else check_number("scale", scale, -math.inf)
+        self.scale = math.sqrt(d_model) if scale is None else check_number("scale", scale, -math.inf, open_low=True)
         self.weight: Array = make_generator(rng).standard_normal(shape)
 
     def forward(self, tokens: Array) -> tuple[Array, Tree]:
+        check_floats("weight", self.weight, "vocab_size, d_model")
         check_tokens("tokens", tokens, "batch, T")
         check_range("tokens", tokens, 0, len(self.weight) - 1)
         return self.scale * self.weight[tokens], {"tokens": tokens}
@@ -165,8 +166,9 @@ class TokenEncoder(Component):
     def forward(self, tokens: Array, mask: Array | None = None, rng: RandomSource | None = None) -> tuple[Array, Tree]:
         cache: Tree = {}
         embedded, cache["embeddings"] = self.embeddings.forward(tokens)
-        positioned, cache["positions"] = self.positions.forward(embedded, rng=rng)
-        output, cache["encoder"] = self.encoder.forward(positioned, mask=mask, rng=rng)
+        with rewound_on_error(rng):
+            positioned, cache["positions"] = self.positions.forward(embedded, rng=rng)
+            output, cache["encoder"] = self.encoder.forward(positioned, mask=mask, rng=rng)
         return output, cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[None, Tree]:

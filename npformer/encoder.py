@@ -15,6 +15,7 @@ from npformer.norm import LayerNorm
 from npformer.shapes import (
     check_choice,
     check_count,
+    check_flag,
     check_floats,
     check_part,
     check_parts,
@@ -64,8 +65,10 @@ class EncoderLayer(Component):
         self.d_model = check_count("d_model", d_model)
         check_part("self_attn", self_attn, Component)
         check_part("feed_forward", feed_forward, Component)
-        connection = PreNormSublayerConnection if norm_first else PostNormSublayerConnection
-        norm1, norm2 = clones(LayerNorm(d_model) if norm is None else norm, 2)
+        norm = LayerNorm(d_model) if norm is None else norm
+        check_part("norm", norm, Component)
+        connection = PreNormSublayerConnection if check_flag("norm_first", norm_first) else PostNormSublayerConnection
+        norm1, norm2 = clones(norm, 2)
         self.self_attn = connection(self_attn, norm1, dropout)
         self.feed_forward = connection(feed_forward, norm2, dropout)
 
@@ -219,6 +222,8 @@ def make_encoder(
         "silu": SiLU,
     }
     make_activation = check_choice("activation", activation, makers)
+    check_count("d_ff", d_ff)
+    check_flag("norm_first", norm_first)
     norm = LayerNorm(d_model, eps)
     layers = [
         EncoderLayer(

@@ -8,7 +8,7 @@ from npformer.activations import ReLU
 from npformer.component import Array, Component, Tree
 from npformer.dropout import Dropout, RandomSource
 from npformer.linear import Linear
-from npformer.shapes import check_floats, check_part, check_width, make_generator
+from npformer.shapes import check_count, check_floats, check_part, check_width, make_generator
 
 
 class PositionwiseFeedForward(Component):
@@ -45,12 +45,16 @@ class PositionwiseFeedForward(Component):
         activation: Component | None = None,
         rng: np.random.Generator | int | None = None,
     ):
+        check_count("d_model", d_model)
+        check_count("d_ff", d_ff)
+        activation = ReLU() if activation is None else activation
+        check_part("activation", activation, Component)
+        inner_dropout = Dropout(dropout)
         rng = make_generator(rng)
         self.linear1 = Linear(d_model, d_ff, rng=rng)
-        self.activation = ReLU() if activation is None else activation
-        self.dropout = Dropout(dropout)
+        self.activation = activation
+        self.dropout = inner_dropout
         self.linear2 = Linear(d_ff, d_model, rng=rng)
-        check_part("activation", self.activation, Component)
 
     def forward(self, x: Array, rng: RandomSource | None = None) -> tuple[Array, Tree]:
         check_floats("x", x, "..., d_model")

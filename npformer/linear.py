@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from npformer.component import Array, Component, Tree
-from npformer.shapes import check_count, check_floats, check_grad, check_width, make_generator
+from npformer.shapes import (
+    check_count,
+    check_flag,
+    check_floats,
+    check_grad,
+    check_shape,
+    check_width,
+    make_generator,
+)
 
 
 class Linear(Component):
@@ -40,15 +48,18 @@ class Linear(Component):
 
     def __init__(self, d_in: int, d_out: int, bias: bool = True, rng: np.random.Generator | int | None = None):
         bound = np.sqrt(6 / (check_count("d_in", d_in) + check_count("d_out", d_out)))
+        check_flag("bias", bias)
         self.weight: Array = make_generator(rng).uniform(-bound, bound, (d_out, d_in))
         self.bias: Array | None = np.zeros(d_out) if bias else None
 
     def forward(self, x: Array) -> tuple[Array, Tree]:
+        check_floats("weight", self.weight, "d_out, d_in")
         d_out, d_in = self.weight.shape
         check_floats("x", x, "..., d_in")
         check_width("x", x, "d_in", d_in, self)
         output = x.reshape(-1, d_in) @ self.weight.T  # one 2-D product is faster than a batch of them
         if self.bias is not None:
+            check_shape("bias", self.bias, (d_out,))
             output = output + self.bias
         return output.reshape(*x.shape[:-1], d_out), {"x": x}
 

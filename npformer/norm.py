@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npformer.component import Array, Component, Tree
-from npformer.shapes import check_count, check_floats, check_grad, check_number, check_width
+from npformer.shapes import check_count, check_floats, check_grad, check_number, check_shape, check_width
 
 
 def _dot(left: Array, right: Array) -> Array:
@@ -49,6 +49,8 @@ class LayerNorm(Component):
         self.eps = check_number("eps", eps, 0, open_low=True)
 
     def forward(self, x: Array) -> tuple[Array, Tree]:
+        check_floats("weight", self.weight, "d_model")
+        check_shape("bias", self.bias, self.weight.shape)
         check_floats("x", x, "..., d_model")
         check_width("x", x, "d_model", len(self.weight), self)
         centred = x - x.mean(-1, keepdims=True)
@@ -101,6 +103,8 @@ class AnnotatedLayerNorm(Component):
         self.eps = check_number("eps", eps, 0, open_low=True)
 
     def forward(self, x: Array) -> tuple[Array, Tree]:
+        check_floats("weight", self.weight, "d_model")
+        check_shape("bias", self.bias, self.weight.shape)
         check_floats("x", x, "..., d_model")
         check_width("x", x, "d_model", len(self.weight), self)
         centred = x - x.mean(-1, keepdims=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from npformer.component import Array, Component, Tree
 from npformer.dropout import Dropout
-from npformer.shapes import check_equal, check_part
+from npformer.shapes import check_equal, check_floats, check_part
 
 
 class SublayerConnection(Component):
@@ -53,11 +53,12 @@ class PreNormSublayerConnection(SublayerConnection):
     """
 
     def forward(self, x: Array, **options: Any) -> tuple[Array, Tree]:
+        check_floats("x", x, "..., d_model")
         cache: Tree = {}
         normed, cache["norm"] = self.norm.forward(x)
         update, cache["sublayer"] = self.sublayer.forward(normed, **options)
+        check_equal("the sublayer's output", "shape", update.shape, "x", x.shape)
         dropped, cache["dropout"] = self.dropout.forward(update, rng=options.get("rng"))
-        check_equal("the sublayer's output", "shape", dropped.shape, "x", x.shape)
         return x + dropped, cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
@@ -88,10 +89,11 @@ class PostNormSublayerConnection(SublayerConnection):
     """
 
     def forward(self, x: Array, **options: Any) -> tuple[Array, Tree]:
+        check_floats("x", x, "..., d_model")
         cache: Tree = {}
         update, cache["sublayer"] = self.sublayer.forward(x, **options)
+        check_equal("the sublayer's output", "shape", update.shape, "x", x.shape)
         dropped, cache["dropout"] = self.dropout.forward(update, rng=options.get("rng"))
-        check_equal("the sublayer's output", "shape", dropped.shape, "x", x.shape)
         output, cache["norm"] = self.norm.forward(x + dropped)
         return output, cache
 

@@ -15,7 +15,7 @@ from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.encoder import make_encoder
 from npformer.gradcheck import CASES, ArrayCheck, Sizes, check_gradients, make_case, randomise
 from npformer.masks import padding_mask
-from npformer.shapes import check_count
+from npformer.shapes import check_choice, check_count, check_part
 
 PAD = 0
 DIRECTIONS = 3
@@ -108,9 +108,11 @@ class Verification:
         dtype: str = "float64",
     ):
         self.seed = check_count("seed", seed, least=0)
-        self.dtype = np.dtype(dtype)
+        self.dtype = np.dtype(check_choice("dtype", dtype, {"float64": np.float64, "float32": np.float32}))
         rng = np.random.default_rng(seed)
-        found = split_sentences(standard_text() if text is None else text)
+        text = standard_text() if text is None else text
+        check_part("text", text, str)
+        found = split_sentences(text)
         if not found:
             raise ValueError("text must have at least one word, but it has none")
         drawn = rng.permutation(len(found))[: check_count("sentences", sentences)]
@@ -121,7 +123,7 @@ class Verification:
         self.mask = padding_mask(self.tokens, PAD)
         model = TokenEncoder(
             Embeddings(d_model, len(words) + 1),
-            PositionalEncoding(d_model, dropout),
+            PositionalEncoding(d_model, dropout, max_len=self.tokens.shape[1]),
             make_encoder(num_layers, d_model, num_heads, d_ff, dropout, activation, norm_first),
         )
         randomise(model, rng)

@@ -31,10 +31,9 @@ def test_the_programs_print_what_stands_below_them() -> None:
 
 
 def test_the_first_command_does_all_the_set_up_and_prints_what_stands_below_it(tmp_path: Path) -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
-    for name in filter(None, tracked):
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    tracked = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in tracked:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     done = subprocess.run(["sh", "-c", COMMANDS[0]], cwd=tmp_path, capture_output=True, text=True)

@@ -11,21 +11,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from npformer.component import Array, Component, Tree, flatten
+from npformer.component import Array, Component, flatten
+from npformer.gradcheck.arguments import check_by_position, check_names, check_real
 from npformer.gradcheck.cases import signed
+from npformer.gradcheck.objective import Objective, decisions_in
 from npformer.gradcheck.terms import named_gradients, term_sizes
 from npformer.shapes import check_count, check_part
 
-STEP = 1e-200
 # The tolerances for float64; other dtypes have them in proportion to their rounding error. Correct backwards were
 # measured at 8e-15 of the largest entry, and at 3e-16 of the size of the terms where these cancel.
 OF_LARGEST = 1e-13
 OF_TERMS = 1e-14
-# The coarse central difference steps this far. Beyond its own measured uncertainty it may differ this much from the
-# complex step before neither is believed.
-REACH = 1e-5
+# The central difference may differ this much from the complex step, beyond its own measured uncertainty, before neither
+# is believed.
 OF_WITNESS = 1e-6
 
 
@@ -106,18 +105,24 @@ def check_gradients(
     [('x', 'proven'), ('weight', 'proven'), ('bias', 'proven')]
     """
     check_part("component", component, Component)
-    random = np.random.default_rng(seed)
-    output, cache = component.forward(*inputs, **copy.deepcopy(options))
-    cotangent = signed(random, output.shape, 0.5, 1.5).astype(output.dtype)
+    random = np.random.default_rng(check_count("seed", seed, least=0))
     names = _input_names(component, len(inputs))
+    arrays = dict(zip(names, inputs, strict=True)) | flatten(component.parameters())
+    for name, array in arrays.items():
+        check_real(name, array)
+    if only is not None:
+        check_names("only", only, arrays)
+    output, cache = component.forward(*inputs, **copy.deepcopy(options))
+    check_by_position(options)
+    cotangent = signed(random, output.shape, 0.5, 1.5).astype(output.dtype)
     gradients = named_gradients(component, names, cotangent, cache)
     try:
         sizes = term_sizes(component, names, cotangent, cache)
     except Exception:  # a backward written elsewhere may use what cannot carry its terms: then they are unknown
         sizes = {}
-    exact = _Objective(component, names, inputs, options, cotangent, np.complex128)
-    coarse = _Objective(component, names, inputs, options, cotangent, np.float64)
-    kinked = exact.decisions != _decisions(cache)
+    exact = Objective(component, names, inputs, options, cotangent, np.complex128)
+    coarse = Objective(component, names, inputs, options, cotangent, np.float64)
+    kinked = exact.decisions != decisions_in(cache)
     checks = []
     for name, array in exact.arrays.items():
         if only is not None and name not in only:
@@ -150,8 +155,8 @@ def _check_array(
     gradient: Array | None,
     sizes: Array | None,
     along: Iterable[Array],
-    exact: _Objective,
-    coarse: _Objective,
+    exact: Objective,
+    coarse: Objective,
 ) -> ArrayCheck:
     """Judge one gradient by its slopes along some directions."""
     shape = exact.arrays[name].shape
@@ -186,76 +191,6 @@ def _check_array(
         worst = errors.argmax()
         verdict, reason = "wrong", f"a slope of the forward is {truth[worst]:.15g}, of the backward {ours[worst]:.15g}"
     return ArrayCheck(name, entries, yardstick, error, tolerance, witness, verdict, reason)
-
-
-class _Objective:
-    """f = Σ cotangent * forward as a function of each of its arrays, which are private copies."""
-
-    def __init__(
-        self,
-        component: Component,
-        names: list[str],
-        inputs: tuple[Array, ...],
-        options: dict[str, Any],
-        cotangent: Array,
-        dtype: npt.DTypeLike,
-    ):
-        self.component = component.astype(dtype)
-        self.inputs = [x.astype(dtype) if x.dtype.kind in "fc" else x for x in inputs]
-        self.options = options
-        self.cotangent = cotangent
-        self.precision = cotangent.dtype
-        floating = {name: x for name, x in zip(names, self.inputs, strict=True) if x.dtype.kind in "fc"}
-        self.arrays: dict[str, Array] = floating | flatten(self.component.parameters())
-        output, cache = self.component.forward(*self.inputs, **copy.deepcopy(options))
-        self.decisions = _decisions(cache)
-        self.terms = float(np.abs(cotangent * output).sum())
-
-    def complex_step(self, name: str, direction: Array) -> float:
-        """The slope f'(v) = f(a + ihv).imag / h."""
-        return float(self._nudged(name, 1j * STEP * direction)[0].imag / STEP)
-
-    def central_difference(self, name: str, direction: Array) -> tuple[float, float]:
-        """The slope (f(a + hv) - f(a - hv)) / 2h, and how far it may be off.
-
-        The direction has length 1, and h is so small that no decision (ReLU's x > 0) changes. The truncation error is
-        judged by the slope at h/10, the rounding error by the size of the terms of f.
-        """
-        h = REACH
-        slope, decided = self._difference(name, h * direction)
-        while not decided and h > 1e-10:
-            h /= 10
-            slope, decided = self._difference(name, h * direction)
-        finer, _ = self._difference(name, h / 10 * direction)
-        rounding = 10 * np.finfo(np.float64).eps * self.terms
-        return slope / (2 * h), abs(slope - 10 * finer) / (2 * h) + rounding / h
-
-    def _difference(self, name: str, nudge: Array) -> tuple[float, bool]:
-        above, decisions_above = self._nudged(name, nudge)
-        below, decisions_below = self._nudged(name, -nudge)
-        return float(above - below), decisions_above == self.decisions == decisions_below
-
-    def _nudged(self, name: str, nudge: Array) -> tuple[Any, dict[str, bytes]]:
-        array = self.arrays[name]
-        kept = array.copy()
-        array += nudge
-        try:
-            return self._evaluate()
-        finally:
-            array[...] = kept
-
-    def _evaluate(self) -> tuple[Any, dict[str, bytes]]:
-        output, cache = self.component.forward(*self.inputs, **copy.deepcopy(self.options))
-        return (self.cotangent * output).sum(), _decisions(cache)
-
-
-def _decisions(cache: Tree) -> dict[str, bytes]:
-    """The boolean arrays in a cache: masks, and which side of a kink each entry is on."""
-    return {
-        name: leaf.tobytes()
-        for name, leaf in flatten(cache).items()
-        if isinstance(leaf, np.ndarray) and leaf.dtype == bool
-    }
 
 
 def _unit_vectors(shape: tuple[int, ...]) -> Iterator[Array]:
