@@ -8,7 +8,7 @@ import numpy as np
 
 from npformer.component import Array, Component, Tree
 from npformer.shapes import check_choice, check_floats, check_grad
-from npformer.special import normal_cdf, normal_pdf, sigmoid
+from npformer.special import normal_cdf, normal_pdf, saturated, sigmoid
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
@@ -74,10 +74,12 @@ def _normal_slope(x: Array, cdf: Array) -> Array:
 
 
 def _tanh_cdf(x: Array) -> Array:
+    x = saturated(x)
     return sigmoid(2 * SQRT_2_OVER_PI * x * (1 + 0.044715 * x * x))
 
 
 def _tanh_slope(x: Array, cdf: Array) -> Array:
+    x = saturated(x)
     slope: Array = 2 * SQRT_2_OVER_PI * (1 + 0.134145 * x * x) * cdf * _tanh_cdf(-x)  # 1 - cdf would cancel
     return slope
 

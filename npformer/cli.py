@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from npformer import __version__
-from npformer.verify import DIRECTIONS, Row, Verification, conclude
+from npformer.verify import DIRECTIONS, YARDSTICKS, Row, Verification, conclude
 
 BAD_USAGE = 2
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        """Add the default, if there is one."""
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,8 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has gone: what is left cannot be printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        print(f"npformer {options.command}: there is not enough memory for these sizes", file=sys.stderr)
+        return BAD_USAGE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left cannot be printed
+        if not isinstance(error, BrokenPipeError):  # the reader, such as head, has gone, and wants no more
+            print(f"npformer {options.command}: the output cannot be written: {error.strerror}", file=sys.stderr)
         return BAD_USAGE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -51,20 +62,34 @@ def _add_verify(commands: Any) -> None:
         description="Run a whole encoder over real English text, forward and backward with dropout on, and check "
         "every gradient by complex-step differentiation, with a central difference as a second witness. "
         "Exit status: 0 all proven, 1 a gradient is not, 2 bad usage.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--file", metavar="PATH", help="text of your own (UTF-8) in place of Python's reference")
     parser.add_argument("--sentences", type=int, default=8, metavar="N", help="how many are drawn from the text")
     parser.add_argument("--max-words", type=int, default=24, metavar="N", help="longer sentences are cut here")
-    parser.add_argument("--num-layers", type=int, default=2, metavar="N")
-    parser.add_argument("--d-model", type=int, default=32, metavar="N")
-    parser.add_argument("--num-heads", type=int, default=4, metavar="N")
-    parser.add_argument("--d-ff", type=int, default=64, metavar="N")
-    parser.add_argument("--dropout", type=float, default=0.1, metavar="P")
-    parser.add_argument("--activation", choices=["relu", "gelu", "gelu_tanh", "silu"], default="relu")
+    parser.add_argument("--num-layers", type=int, default=2, metavar="N", help="layers of the encoder")
+    parser.add_argument(
+        "--d-model", type=int, default=32, metavar="N", help="size of a token's vector, a multiple of the heads"
+    )
+    parser.add_argument("--num-heads", type=int, default=4, metavar="N", help="heads of the attention")
+    parser.add_argument("--d-ff", type=int, default=64, metavar="N", help="size inside the feed-forward network")
+    parser.add_argument("--dropout", type=float, default=0.1, metavar="P", help="rate of every dropout")
+    parser.add_argument(
+        "--activation",
+        choices=["relu", "gelu", "gelu_tanh", "silu"],
+        default="relu",
+        help="of the feed-forward network",
+    )
     parser.add_argument("--post-norm", action="store_true", help="normalise after each sublayer, not before")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--dtype", choices=["float64", "float32"], default="float64")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="for sentences, parameters, dropout and directions"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float64", "float32"],
+        default="float64",
+        help="of model and components; truth is in complex128",
+    )
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.set_defaults(run=_verify)
 
@@ -75,7 +100,8 @@ def _verify(options: argparse.Namespace) -> int:
     try:
         text = None if options.file is None else Path(options.file).read_text(encoding="utf-8")
         settings = {name: getattr(options, name) for name in (*names, "seed", "dtype")}
-        verification = Verification(text, norm_first=not options.post_norm, **settings)
+        settings["norm_first"] = not options.post_norm
+        verification = Verification(text, **settings)
     except UnicodeDecodeError:
         return _complain(f"--file must be UTF-8 text, but {options.file} is not")
     except OSError as error:
@@ -104,7 +130,13 @@ def _verify(options: argparse.Namespace) -> int:
     report(f"\n{conclude(rows)}. {seconds:.1f} s")
     if options.json:
         table = [asdict(row) for row in rows]
-        document = {"settings": settings, "rows": table, "conclusion": conclude(rows), "seconds": seconds}
+        document = {
+            "file": options.file,
+            "settings": settings,
+            "rows": table,
+            "conclusion": conclude(rows),
+            "seconds": seconds,
+        }
         print(json.dumps(_finite(document), indent=2, allow_nan=False))
     return 0 if all(row.verdict == "proven" for row in rows) else 1
 
@@ -115,8 +147,8 @@ def _describe(verification: Verification, options: argparse.Namespace) -> str:
         f"Text: {len(lengths)} sentences of {lengths.min()} to {lengths.max()} words from "
         f"{options.file or 'the reference of the Python language'}, {len(verification.vocabulary):,} words known\n"
         f"Model: {verification.model!r}, {options.dtype}, dropout {options.dropout}, seed {options.seed}\n"
-        "Errors: relative to the largest entry of the gradient; in rows with *, where the gradient is zero in truth,\n"
-        "relative to the size of the terms that cancel in it"
+        f"Errors: relative to the largest entry of the gradient; * relative to {YARDSTICKS['terms'][1]};\n"
+        f"** relative to {YARDSTICKS['conditioning'][1]}"
     )
 
 

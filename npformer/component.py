@@ -165,12 +165,16 @@ class Component(ABC):
         return {name: array for name, array in arrays.items() if array is not None}
 
     def _children(self) -> dict[str, Component | list[Component]]:
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if isinstance(value, Component)
-            or (isinstance(value, list) and value and all(isinstance(item, Component) for item in value))
-        }
+        children: dict[str, Component | list[Component]] = {}
+        for name, value in vars(self).items():
+            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+            components = [part for part in parts if isinstance(part, Component)]
+            if not components:
+                continue
+            if isinstance(value, dict | tuple) or len(components) < len(parts):
+                raise TypeError(f"{name} must be a Component or a list of nothing else, but it is {value!r:.60}")
+            children[name] = value
+        return children
 
     def _tree(self) -> Tree:
         tree: Tree = dict(self._own())

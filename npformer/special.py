@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from npformer.component import Array
 
 # erfcx(z) = exp(z²) erfc(z) is smooth and decays like 1/z. With t = 5 / (5 + x), x in [0, 39], and
 # u = t mapped to [-1, 1], these are the coefficients of u⁰, u¹, … in erfcx(x/√2) / (2t), from Chebyshev
@@ -31,8 +29,15 @@ MILLS = {dtype: [float(number) for number in numbers.split()] for dtype, numbers
 T_LEAST = 5 / (5 + 39)
 
 
+def saturated(x: Array) -> Array:
+    """Return x with its real part clipped to ±40, where Φ, φ and the like are 0 or 1: powers of it cannot overflow."""
+    clipped: Array = np.clip(x.real, -40, 40)
+    return clipped + 1j * x.imag if x.dtype.kind == "c" else clipped
+
+
 def normal_pdf(x: Array) -> Array:
     """Return the normal density φ(x) = exp(-x²/2) / √(2π)."""
+    x = saturated(x)
     return np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
 
 

@@ -19,6 +19,12 @@ from npformer.shapes import check_choice, check_count, check_part
 
 PAD = 0
 DIRECTIONS = 3
+# What errors are relative to (see ArrayCheck.yardstick): the mark of such rows in the table, and what it means.
+YARDSTICKS = {
+    "largest": ("", "their largest entry"),
+    "terms": (" *", "the size of the terms that cancel in them"),
+    "conditioning": (" **", "what they change when all arrays change in their last bit"),
+}
 
 
 def standard_text() -> str:
@@ -52,7 +58,7 @@ def make_batch(sentences: list[list[str]], vocabulary: dict[str, int]) -> Array:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a component, or one array of it whose terms cancel (see ArrayCheck.yardstick)."""
+    """One line of the table: a component, or an array of it whose errors are relative to something else."""
 
     name: str
     parameters: int
@@ -161,14 +167,12 @@ def conclude(rows: list[Row]) -> str:
     failed = [f"{row.name}: {check.name}" for row in rows for check in row.checks if check.verdict != "proven"]
     if failed:
         return f"NOT PROVEN: {len(failed)} of {len(checks)} gradients, the first of them {failed[0]}"
-    plain = [check.error for check in checks if check.yardstick == "largest"]
-    cancelling = [check.error for check in checks if check.yardstick == "terms"]
-    proven = f"{len(plain)} to within {max(plain, default=0):.1e} of their largest entry"
-    if cancelling:
-        proven += (
-            f", and {len(cancelling)} (*) that are zero in truth to within {max(cancelling):.1e} of their terms' size"
-        )
-    return f"All {len(checks)} gradients proven: {proven}"
+    proven = []
+    for yardstick, (mark, meaning) in YARDSTICKS.items():
+        errors = [check.error for check in checks if check.yardstick == yardstick]
+        if errors:
+            proven.append(f"{len(errors)}{mark} to within {max(errors):.1e} of {meaning}")
+    return f"All {len(checks)} gradients proven: {', '.join(proven)}"
 
 
 def _place(check: ArrayCheck) -> str:
@@ -177,11 +181,11 @@ def _place(check: ArrayCheck) -> str:
 
 
 def _rows(name: str, parameters: int, checks: list[ArrayCheck]) -> Iterator[Row]:
-    """One row for the component, then one for each of its arrays whose errors are relative to its terms."""
+    """One row for the component, then one for each of its arrays whose errors are relative to something else."""
     yield _row(name, parameters, [check for check in checks if check.yardstick == "largest"])
     for check in checks:
-        if check.yardstick == "terms":
-            yield _row(f"  {check.name} *", check.entries, [check])
+        if check.yardstick != "largest":
+            yield _row(f"  {check.name}{YARDSTICKS[check.yardstick][0]}", check.entries, [check])
 
 
 def _row(name: str, parameters: int, checks: list[ArrayCheck]) -> Row:

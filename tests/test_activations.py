@@ -62,6 +62,15 @@ def test_far_from_0_they_are_0_and_x_with_slopes_0_and_1(component: Component, d
     assert component.backward(np.ones(2, dtype), cache)[0].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("component", [ReLU(), GELU(), GELU("tanh"), SiLU()], ids=["relu", "gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_numbers_do_not_overflow(component: Component, dtype: type) -> None:
+    x: Array = np.array([-1.0, 1.0], dtype) * np.finfo(dtype).max / 4
+    output, cache = component.forward(x)
+    assert output.tolist() == [0, x[1]]
+    assert component.backward(np.ones(2, dtype), cache)[0].tolist() == [0, 1]
+
+
 def test_softmax_does_not_overflow() -> None:
     output = Softmax()(np.array([[1e5, 1e5 - 1, -1e5]]))
     np.testing.assert_allclose(output, [[np.e / (1 + np.e), 1 / (1 + np.e), 0]], rtol=1e-14)

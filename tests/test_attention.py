@@ -10,6 +10,7 @@ from npformer import (
     PositionalEncoding,
     ScaledDotProductAttention,
     attention,
+    subsequent_mask,
 )
 from npformer.component import Array
 from npformer.gradcheck import check_gradients, randomise
@@ -142,3 +143,10 @@ def test_another_core_can_be_injected() -> None:
     component = MultiHeadedAttention(2, 4, attention=core, rng=0)
     _, cache = component.forward(np.random.default_rng(0).standard_normal((1, 5, 4)))
     assert np.array_equal(cache["attention"]["weights"], np.full((1, 2, 5, 5), 0.2))
+
+
+def test_a_causal_mask_serves_a_batch_of_any_size() -> None:
+    component = MultiHeadedAttention(2, 4, rng=0)
+    for batch in (1, 2, 3):
+        _, cache = component.forward(np.ones((batch, 3, 4)), mask=subsequent_mask(3))
+        assert np.array_equal(cache["attention"]["weights"] > 0, np.broadcast_to(np.tri(3) > 0, (batch, 2, 3, 3)))

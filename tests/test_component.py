@@ -101,3 +101,11 @@ def test_add_trees_makes_new_arrays() -> None:
     assert total.keys() == left.keys()
     assert np.array_equal(total["linear"]["weight"], [4.0, 4.0])
     assert np.array_equal(left["linear"]["weight"], [1.0, 1.0])
+
+
+@pytest.mark.parametrize("parts", [(Linear(1, 1),), {"first": Linear(1, 1)}, [Linear(1, 1), None]], ids=str)
+def test_parts_that_would_be_overlooked_are_an_error(parts: object) -> None:
+    encoder = Encoder([Linear(1, 1)])
+    vars(encoder)["layers"] = parts
+    with pytest.raises(TypeError, match="layers must be a Component or a list of nothing else, but it is"):
+        encoder.parameters()

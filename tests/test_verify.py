@@ -149,6 +149,19 @@ def test_a_wrong_key_bias_is_found(capsys: pytest.CaptureFixture[str], monkeypat
     assert "MultiHeadedAttention, self: k_proj.bias" in output.splitlines()[-1]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_smallest_models_are_proven_too(seed: int) -> None:
+    """Layer norm of two entries is as ill-conditioned as it gets."""
+    verification = Verification(num_layers=2, d_model=2, num_heads=2, d_ff=4, seed=seed)
+    assert {row.verdict for row in verification.rows_of_model()} == {"proven"}
+
+
+def test_a_sentence_may_be_longer_than_the_usual_number_of_positions() -> None:
+    verification = Verification("word " * 5100, max_words=5100, num_layers=1, d_model=4, num_heads=2, d_ff=4)
+    assert verification.tokens.shape == (1, 5100)
+    assert verification.model.positions.table.shape == (5100, 4)  # type: ignore[attr-defined]
+
+
 BAD_USAGE = {
     "no such file": (
         ["--file=nowhere"],
@@ -190,6 +203,20 @@ def test_bad_usage_is_one_clear_line_and_status_2(
     assert (status, output) == (2, "")
     command = "npformer" if "unrecognized" in message else "npformer verify"
     assert errors == f"{command}: {message}\n"
+
+
+def test_too_large_a_model_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, errors = run(capsys, f"--d-model={10**12}", "--num-heads=1")
+    assert (status, errors) == (2, "npformer verify: there is not enough memory for these sizes\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
+def test_an_output_that_cannot_be_written_is_one_clear_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "npformer", "verify", *SMALL, "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "npformer verify: the output cannot be written: No space left on device\n"
+    assert done.returncode == 2
 
 
 def test_help_names_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,26 +6,32 @@ import copy
 import inspect
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from npformer.component import Array, Component, flatten
-from npformer.gradcheck.arguments import check_by_position, check_names, check_real
+from npformer.component import Array, Component, Tree, flatten
+from npformer.gradcheck.arguments import check_arrays, check_by_position, check_names, check_pair, gradient_fault
 from npformer.gradcheck.cases import signed
-from npformer.gradcheck.objective import Objective, decisions_in
+from npformer.gradcheck.objective import EPS, Directions, Objective, decisions_in, fingerprints, length
 from npformer.gradcheck.terms import named_gradients, term_sizes
 from npformer.shapes import check_count, check_part
 
 # The tolerances for float64; other dtypes have them in proportion to their rounding error. Correct backwards were
-# measured at 8e-15 of the largest entry, and at 3e-16 of the size of the terms where these cancel.
+# measured at 8e-15 of the largest entry; at 3e-16 of the size of the terms where these cancel; and, where forward is
+# ill-conditioned, at 12 times of what its slope changes when all arrays change in their last bit.
 OF_LARGEST = 1e-13
 OF_TERMS = 1e-14
+OF_CONDITIONING = 30
+# A backward may inflate its own terms. So they only excuse an error of this many times what rounding can do to forward.
+OF_FORWARD = 1e4
 # The central difference may differ this much from the complex step, beyond its own measured uncertainty, before neither
 # is believed.
 OF_WITNESS = 1e-6
+# Below this, products with the complex step of 1e-200 leave the range of float64.
+TINY = 1e-100
 
 
 @dataclass(frozen=True)
@@ -38,16 +44,16 @@ class ArrayCheck:
         Name of an input, or dotted name of a parameter.
     entries : int
         Size of the array.
-    yardstick : {"largest", "terms"}
-        What the errors are relative to: the gradient's largest entry, or the size of the terms whose sum it is
-        where these cancel (as they do for a key projection's bias, whose gradient is 0 in truth).
+    yardstick : {"largest", "terms", "conditioning"}
+        What the errors are relative to: the gradient's largest entry; the size of the terms whose sum it is where these
+        cancel (as they do for a key projection's bias, whose gradient is 0 in truth); or, where forward is
+        ill-conditioned, how much its slopes change when all arrays change in their last bit.
     error, tolerance : float
         Largest error against the complex step, and what it may be.
     witness : float
         Largest error against the central difference.
     verdict : {"proven", "wrong", "undecided"}
-        "undecided" where the two derivatives of the forward contradict each other, or where a float32 decision (ReLU's
-        x > 0) fell otherwise in float64.
+        "undecided" where the truth could not be established; reason says why.
     reason : str
         Empty if proven.
     seconds : float
@@ -77,7 +83,8 @@ def check_gradients(
 
     The cotangent is random and signed. Truth is the complex-step derivative of forward, f(x + ihv).imag / h with
     h = 1e-200, which no subtraction spoils (Squire and Trapp 1998); a coarse central difference beside it would
-    contradict it if the forward were not analytic. float32 components are compared with the truth in float64.
+    contradict it if the forward were not analytic. float32 components are compared with the truth in float64. A
+    backward that writes into what it is given, or does not repeat itself, is wrong whatever it returns.
 
     Parameters
     ----------
@@ -96,7 +103,13 @@ def check_gradients(
     Returns
     -------
     list of ArrayCheck
-        Inputs first, then parameters.
+        Inputs first, then parameters, then what backward returned beyond them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If this cannot be checked: an input that is no real and finite array, a parameter called like an input, a
+        forward or backward that does not return a pair.
 
     Examples
     --------
@@ -107,37 +120,51 @@ def check_gradients(
     check_part("component", component, Component)
     random = np.random.default_rng(check_count("seed", seed, least=0))
     names = _input_names(component, len(inputs))
-    arrays = dict(zip(names, inputs, strict=True)) | flatten(component.parameters())
-    for name, array in arrays.items():
-        check_real(name, array)
+    parameters = flatten(component.parameters())
+    check_arrays(dict(zip(names, inputs, strict=True)), parameters)
     if only is not None:
-        check_names("only", only, arrays)
-    output, cache = component.forward(*inputs, **copy.deepcopy(options))
+        check_names("only", only, [*names, *parameters])
+    if directions is not None:
+        check_count("directions", directions)
+
+    own = {name: x.copy() for name, x in zip(names, inputs, strict=True)}
+    watched: Tree = {"an input": own, "a parameter": parameters}
+    before = fingerprints(watched)
+    output, cache = check_pair("forward", component.forward(*own.values(), **copy.deepcopy(options)))
     check_by_position(options)
     cotangent = signed(random, output.shape, 0.5, 1.5).astype(output.dtype)
-    gradients = named_gradients(component, names, cotangent, cache)
-    try:
-        sizes = term_sizes(component, names, cotangent, cache)
-    except Exception:  # a backward written elsewhere may use what cannot carry its terms: then they are unknown
-        sizes = {}
+    handed_over: Tree = {"its cache": cache, "grad_output": cotangent.copy()}
+    watched |= handed_over
+    before |= fingerprints(handed_over)
+    gradients = copy.deepcopy(named_gradients(component, names, watched["grad_output"], cache))
+    after = fingerprints(watched)
+    written = sorted(name.split(".")[0] for name in after if after[name] != before.get(name))
+    fault = f"forward or backward wrote into {written[0]}" if written else ""
+    if not fault:
+        again = named_gradients(component, names, cotangent.copy(), cache)
+        fault = "" if fingerprints(again) == fingerprints(gradients) else "backward did not repeat itself"
+    sizes = {} if fault else _sizes(component, names, cotangent, cache)
+
     exact = Objective(component, names, inputs, options, cotangent, np.complex128)
     coarse = Objective(component, names, inputs, options, cotangent, np.float64)
     kinked = exact.decisions != decisions_in(cache)
+    arrays = [grad for grad in gradients.values() if isinstance(grad, np.ndarray) and grad.size]
+    overall = max((float(np.abs(grad).max()) for grad in arrays), default=0.0)
     checks = []
     for name, array in exact.arrays.items():
         if only is not None and name not in only:
             continue
         start = time.perf_counter()
-        if directions is None:
-            along = _unit_vectors(array.shape)
-        else:
-            along = _random_vectors(random, array.shape, check_count("directions", directions))
-        check = _check_array(name, gradients.get(name), sizes.get(name), along, exact, coarse)
+        along = Directions(array.shape, directions, int(random.integers(2**32)))
+        check = _check_array(name, gradients.get(name), sizes.get(name), along, exact, coarse, overall)
         if kinked and check.verdict == "wrong":
             reason = "a decision, such as ReLU's x > 0, fell otherwise in float64: an input lies within rounding of it"
             check = replace(check, verdict="undecided", reason=reason)
+        if fault:
+            check = replace(check, verdict="wrong", reason=fault)
         checks.append(replace(check, seconds=time.perf_counter() - start))
-    return checks
+    beyond = gradients.keys() - exact.arrays.keys() if only is None else ()
+    return checks + [_wrong(name, 0, "backward returned a gradient of what has none") for name in sorted(beyond)]
 
 
 def _input_names(component: Component, count: int) -> list[str]:
@@ -150,71 +177,72 @@ def _input_names(component: Component, count: int) -> list[str]:
     return names[:count]
 
 
+def _sizes(component: Component, names: list[str], cotangent: Array, cache: Tree) -> dict[str, Array]:
+    try:
+        return term_sizes(component, names, cotangent.copy(), cache)
+    except Exception:  # a backward written elsewhere may use what cannot carry its terms: then they are unknown
+        return {}
+
+
+def _wrong(name: str, entries: int, reason: str) -> ArrayCheck:
+    return ArrayCheck(name, entries, "largest", math.inf, OF_LARGEST, math.inf, "wrong", reason)
+
+
 def _check_array(
     name: str,
-    gradient: Array | None,
+    gradient: Any,
     sizes: Array | None,
-    along: Iterable[Array],
+    along: Directions,
     exact: Objective,
     coarse: Objective,
+    overall: float,
 ) -> ArrayCheck:
-    """Judge one gradient by its slopes along some directions."""
-    shape = exact.arrays[name].shape
-    entries = exact.arrays[name].size
-    if gradient is None or gradient.shape != shape:
-        got = "none" if gradient is None else f"one of shape {gradient.shape}"
-        reason = f"backward must return a gradient of shape {shape}, but it returned {got}"
-        return ArrayCheck(name, entries, "largest", math.inf, OF_LARGEST, math.inf, "wrong", reason)
-    if not np.isfinite(gradient).all():
-        reason = f"the gradient is not finite at {_first(~np.isfinite(gradient))}"
-        return ArrayCheck(name, entries, "largest", math.inf, OF_LARGEST, math.inf, "wrong", reason)
+    """Judge one gradient by its slopes along some directions; overall is the largest entry of all gradients."""
+    shape, entries = exact.arrays[name].shape, exact.arrays[name].size
+    malformed = gradient_fault(gradient, shape)
+    if malformed:
+        return _wrong(name, entries, malformed)
 
     slopes = []
     for direction in along:
-        size = 0.0 if sizes is None else _length(sizes * direction)
-        coarse_slope, doubt = coarse.central_difference(name, direction)
-        slopes.append(((gradient * direction).sum(), exact.complex_step(name, direction), coarse_slope, doubt, size))
-    ours, truth, difference, doubts, sizes_along = np.array(slopes, dtype=np.float64).T
+        truth_along = exact.complex_step(name, direction)
+        difference_along, doubt, smooth = coarse.central_difference(name, direction, truth_along)
+        size = 0.0 if sizes is None else length(sizes * direction)
+        slopes.append(((gradient * direction).sum(), truth_along, difference_along, doubt, size, smooth))
+    ours, truth, difference, doubts, sizes_along, all_smooth = np.array(slopes, dtype=np.float64).T
+    errors, largest = np.abs(ours - truth), float(np.abs(gradient).max())
+    rounding = float(np.finfo(exact.precision).eps)
 
-    rounding = float(np.finfo(exact.precision).eps / np.finfo(np.float64).eps)
-    errors, largest = np.abs(ours - truth), np.abs(gradient).max()
-    yardstick, scale, tolerance = "largest", np.full_like(errors, largest), OF_LARGEST * rounding
-    cancels = largest == 0 or _ratio(errors, scale) > tolerance
-    if cancels and _ratio(errors, sizes_along) <= OF_TERMS * rounding:
-        yardstick, scale, tolerance = "terms", sizes_along, OF_TERMS * rounding
+    yardstick, scale, tolerance = "largest", np.full_like(errors, largest), OF_LARGEST * rounding / EPS
+    if largest == 0 or not _ratio(errors, scale) <= tolerance:
+        spread = exact.spread(name, along, truth, rounding)
+        by_forward = OF_FORWARD * (spread + rounding * overall)
+        if _ratio(errors, sizes_along) <= OF_TERMS * rounding / EPS and errors.max() <= by_forward:
+            yardstick, scale, tolerance = "terms", sizes_along, OF_TERMS * rounding / EPS
+        elif errors.max() <= OF_CONDITIONING * spread:
+            yardstick, scale, tolerance = "conditioning", np.full_like(errors, spread), float(OF_CONDITIONING)
+        elif sizes is None and errors.max() <= by_forward:
+            tolerance = math.nan
+
     error, witness = _ratio(errors, scale), _ratio(np.abs(ours - difference), scale)
-    doubts += OF_WITNESS * max(np.abs(truth).max(), np.abs(difference).max())
-    verdict, reason = "proven", ""
-    if np.any(np.abs(truth - difference) > doubts):
-        verdict, reason = "undecided", "a central difference contradicts the complex step: the forward is not analytic"
-    elif error > tolerance:
-        worst = errors.argmax()
-        verdict, reason = "wrong", f"a slope of the forward is {truth[worst]:.15g}, of the backward {ours[worst]:.15g}"
+    worst = errors.argmax()
+    if not (np.isfinite(truth).all() and np.isfinite(difference).all()):
+        verdict, reason = "undecided", "forward or its slope is not finite"
+    elif not all_smooth.all():
+        verdict, reason = "undecided", "an input lies on a kink, such as 0 for ReLU, where forward has no slope"
+    elif not np.all(np.abs(truth - difference) <= doubts + OF_WITNESS * np.abs([truth, difference]).max()):
+        verdict, reason = "undecided", "a central difference contradicts the complex step: forward is not analytic"
+    elif error <= tolerance:
+        verdict, reason = "proven", ""
+    elif math.isnan(tolerance):
+        verdict, reason = "undecided", "the error is of the size of rounding, and the terms of the gradient are unknown"
+    elif errors.max() < TINY:
+        verdict, reason = "undecided", "the slopes are too small for a complex step of 1e-200"
+    else:
+        verdict, reason = "wrong", f"a slope of forward is {truth[worst]:.15g}, and that of backward {ours[worst]:.15g}"
     return ArrayCheck(name, entries, yardstick, error, tolerance, witness, verdict, reason)
-
-
-def _unit_vectors(shape: tuple[int, ...]) -> Iterator[Array]:
-    for index in np.ndindex(shape):
-        vector = np.zeros(shape)
-        vector[index] = 1
-        yield vector
-
-
-def _random_vectors(random: np.random.Generator, shape: tuple[int, ...], number: int) -> Iterator[Array]:
-    """Vectors of length 1 whose entries are all of one order, so that no wrong entry of a gradient can hide."""
-    for _ in range(number):
-        vector = signed(random, shape, 1, 2)
-        yield vector / _length(vector)
-
-
-def _length(vector: Array) -> float:
-    return math.sqrt(np.square(vector).sum())
 
 
 def _ratio(errors: Array, scales: Array) -> float:
     """The largest error / scale, where 0/0 is 0."""
-    return float(np.divide(errors, scales, out=np.where(errors > 0, math.inf, 0.0), where=scales > 0).max())
-
-
-def _first(where: Array) -> tuple[int, ...]:
-    return tuple(int(index) for index in np.argwhere(where)[0])
+    return float(np.divide(errors, scales, out=np.where(errors == 0, 0.0, math.inf), where=scales > 0).max())

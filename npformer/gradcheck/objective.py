@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from npformer.component import Array, Component, Tree, flatten
+from npformer.gradcheck.cases import signed
 
 STEP = 1e-200
-REACH = 1e-5  # the step of the central difference
+REACH, LEAST_REACH = 1e-5, 1e-10  # the first step of the central difference, and the last
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Directions:
+    """Vectors of length 1: the unit vectors, or some random ones whose entries are all of one order.
+
+    No wrong entry of a gradient can hide from such a random vector. They are made anew each time: all unit vectors of a
+    large array would not fit into memory.
+    """
+
+    def __init__(self, shape: tuple[int, ...], number: int | None, seed: int):
+        self.shape, self.number, self.seed = shape, number, seed
+
+    def __iter__(self) -> Iterator[Array]:
+        if self.number is None:
+            for index in np.ndindex(self.shape):
+                vector = np.zeros(self.shape)
+                vector[index] = 1
+                yield vector
+            return
+        random = np.random.default_rng(self.seed)
+        for _ in range(self.number):
+            vector = signed(random, self.shape, 1, 2)
+            yield vector / length(vector)
+
+
+def length(vector: Array) -> float:
+    """The root of the sum of the squares."""
+    return math.sqrt(np.square(vector).sum())
 
 
 class Objective:
@@ -41,20 +74,35 @@ class Objective:
         """The slope f'(v) = f(a + ihv).imag / h."""
         return float(self._nudged(name, 1j * STEP * direction)[0].imag / STEP)
 
-    def central_difference(self, name: str, direction: Array) -> tuple[float, float]:
-        """The slope (f(a + hv) - f(a - hv)) / 2h, and how far it may be off.
+    def spread(self, name: str, along: Directions, slopes: Array, rounding: float) -> float:
+        """How far the slopes move when every array moves in its last bit: what cannot be known of them."""
+        random = np.random.default_rng(0)
+        kept = {each: array.copy() for each, array in self.arrays.items()}
+        farthest = 0.0
+        for _ in range(3):
+            for array in self.arrays.values():
+                array *= 1 + rounding * random.choice([-1.0, 1.0], array.shape)
+            if self._evaluate()[1] == self.decisions:  # what happens across a kink is no rounding
+                moved = [self.complex_step(name, direction) for direction in along]
+                farthest = max(farthest, float(np.abs(moved - slopes).max()))
+            for each, array in kept.items():
+                self.arrays[each][...] = array
+        return farthest
 
-        The direction has length 1, and h is so small that no decision (ReLU's x > 0) changes. The truncation error is
-        judged by the slope at h/10, the rounding error by the size of the terms of f.
+    def central_difference(self, name: str, direction: Array, expected: float) -> tuple[float, float, bool]:
+        """The slope (f(a + hv) - f(a - hv)) / 2h, how far it may be off, and whether it is one of a smooth function.
+
+        h shrinks until no decision (ReLU's x > 0) changes and the slope is what is expected, or to its least. The
+        truncation error is judged by the slope at h/10, the rounding error by the terms of f.
         """
         h = REACH
-        slope, decided = self._difference(name, h * direction)
-        while not decided and h > 1e-10:
-            h /= 10
-            slope, decided = self._difference(name, h * direction)
-        finer, _ = self._difference(name, h / 10 * direction)
-        rounding = 10 * np.finfo(np.float64).eps * self.terms
-        return slope / (2 * h), abs(slope - 10 * finer) / (2 * h) + rounding / h
+        coarse, smooth = self._difference(name, h * direction)
+        while True:
+            fine, finely_smooth = self._difference(name, h / 10 * direction)
+            slope, doubt = coarse / (2 * h), 3 * abs(coarse - 10 * fine) / (2 * h) + 10 * EPS * self.terms / h
+            if h < LEAST_REACH or (smooth and abs(slope - expected) <= doubt):
+                return slope, doubt, smooth
+            coarse, smooth, h = fine, finely_smooth, h / 10
 
     def _difference(self, name: str, nudge: Array) -> tuple[float, bool]:
         above, decisions_above = self._nudged(name, nudge)
@@ -71,7 +119,10 @@ class Objective:
             array[...] = kept
 
     def _evaluate(self) -> tuple[Any, dict[str, bytes]]:
-        output, cache = self.component.forward(*self.inputs, **copy.deepcopy(self.options))
+        with warnings.catch_warnings():
+            # a forward that casts to real loses the complex step, which the central difference will tell
+            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+            output, cache = self.component.forward(*self.inputs, **copy.deepcopy(self.options))
         return (self.cotangent * output).sum(), decisions_in(cache)
 
 
@@ -82,3 +133,8 @@ def decisions_in(cache: Tree) -> dict[str, bytes]:
         for name, leaf in flatten(cache).items()
         if isinstance(leaf, np.ndarray) and leaf.dtype == bool
     }
+
+
+def fingerprints(tree: Tree) -> dict[str, bytes]:
+    """The bytes of every array in a tree, so that a change to one shows."""
+    return {name: leaf.tobytes() for name, leaf in flatten(tree).items() if isinstance(leaf, np.ndarray)}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array, Component, Tree, flatten
+from npformer.gradcheck.arguments import check_pair
 
 
 class Terms(np.lib.mixins.NDArrayOperatorsMixin):
@@ -57,6 +58,8 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
         return value if value.dtype == bool else result
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        if function is np.clip:
+            return Terms(function(*map(_value, arguments), **options))
         if function not in SAME_ON_SQUARES:
             return NotImplemented
         square = function(*map(_square, arguments), **options)
@@ -93,7 +96,7 @@ def _value(operand: Any) -> Any:
 def _square(operand: Any) -> Any:
     if isinstance(operand, Terms):
         return operand.square
-    return operand * operand if isinstance(operand, np.ndarray | float) else operand
+    return operand * operand if isinstance(operand, np.ndarray | np.number | int | float) else operand
 
 
 # What happens to squares under the functions that are linear in each operand.
@@ -110,8 +113,9 @@ SAME_ON_SQUARES: set[Callable[..., Any]] = {np.einsum, np.zeros_like}
 
 def named_gradients(component: Component, names: Sequence[str], grad_output: Array, cache: Tree) -> dict[str, Array]:
     """Run backward, and return the gradients of the inputs under these names, of the parameters under theirs."""
-    grad_inputs, grads = component.backward(grad_output, cache)
-    of_inputs = grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,)
+    grad_inputs, grads = check_pair("backward", component.backward(grad_output, cache))
+    of_inputs = list(grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,))
+    names = [*names, *(f"gradient {index}" for index in range(len(names), len(of_inputs)))]
     named = {name: grad for name, grad in zip(names, of_inputs, strict=False) if grad is not None}
     return named | flatten(grads)
 
@@ -135,7 +139,7 @@ def term_sizes(component: Component, names: Sequence[str], grad_output: Array, c
     """
     wrapped = component.with_parameters({name: Terms(a) for name, a in flatten(component.parameters()).items()})
     gradients: dict[str, Any] = named_gradients(wrapped, names, _wrap(grad_output), _wrap(cache))
-    return {name: np.sqrt(terms.square) for name, terms in gradients.items()}
+    return {name: np.sqrt(_square(terms)) for name, terms in gradients.items()}
 
 
 def _wrap(cache: Any) -> Any:
