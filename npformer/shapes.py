@@ -12,7 +12,7 @@ import numpy.typing as npt
 FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float64, np.complex128))
 FLOAT_NAMES = "float32, float64 or complex128"
 ARRAYS = (np.ndarray, np.memmap)  # other kinds, such as masked arrays and matrices, compute otherwise
-T = TypeVar("T")
+Choice = TypeVar("Choice")
 
 
 def check_floats(name: str, array: npt.NDArray[Any], axes: str) -> None:
@@ -133,7 +133,7 @@ def check_flag(name: str, value: bool) -> bool:
     return bool(value)
 
 
-def check_choice(name: str, value: str, choices: Mapping[str, T]) -> T:
+def check_choice(name: str, value: str, choices: Mapping[str, Choice]) -> Choice:
     """Return choices[value] after checking that it is one."""
     if not isinstance(value, str) or value not in choices:
         known = " or ".join(f'"{choice}"' for choice in choices)
