@@ -15,7 +15,7 @@ import numpy as np
 from npformer.component import Array, Component, Tree, flatten
 from npformer.gradcheck.arguments import check_arrays, check_by_position, check_names, check_pair, gradient_fault
 from npformer.gradcheck.cases import signed
-from npformer.gradcheck.objective import EPS, Directions, Objective, decisions_in, fingerprints, length
+from npformer.gradcheck.objective import EPS, OF_WITNESS, Directions, Objective, decisions_in, fingerprints, length
 from npformer.gradcheck.terms import named_gradients, term_sizes
 from npformer.shapes import check_count, check_part
 
@@ -28,9 +28,6 @@ OF_TERMS = 1e-14
 OF_CONDITIONING = 100
 # A backward may inflate its own terms. So they only excuse an error of this many times what rounding can do to forward.
 OF_FORWARD = 1e4
-# The central difference may differ this much from the complex step, beyond its own measured uncertainty, before neither
-# is believed.
-OF_WITNESS = 1e-6
 # Below this, products with the complex step of 1e-200 leave the range of float64.
 TINY = 1e-100
 
