@@ -124,7 +124,7 @@ class PositionalEncoding(Component):
         check_floats("x", x, "batch, T, d_model")
         check_width("x", x, "d_model", d_model, self)
         T = x.shape[1]
-        if T > max_len:  # noqa: SIM300
+        if max_len < T:
             raise ValueError(f"x has T={T} positions, but this PositionalEncoding was built with max_len={max_len}")
         output, dropout_cache = self.dropout.forward(x + self.table[:T].astype(x.dtype), rng=rng)
         return output, {"dropout": dropout_cache}

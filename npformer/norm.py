@@ -14,7 +14,23 @@ def _dot(left: Array, right: Array) -> Array:
     return dots
 
 
-class LayerNorm(Component):
+class _Norm(Component):
+    """What both norms have: a scale and a shift for each entry of the last axis, and x minus its mean."""
+
+    parameter_names = ("weight", "bias")
+    weight: Array
+    bias: Array
+
+    def _centred(self, x: Array) -> Array:
+        check_floats("weight", self.weight, "d_model")
+        check_shape("bias", self.bias, self.weight.shape)
+        check_floats("x", x, "..., d_model")
+        check_width("x", x, "d_model", len(self.weight), self)
+        centred: Array = x - x.mean(-1, keepdims=True)
+        return centred
+
+
+class LayerNorm(_Norm):
     """Layer normalisation over the last axis (Ba et al. 2016, eq. 4).
 
         y = weight * x_hat + bias,    x_hat = (x - mean(x)) * rstd,    rstd = 1 / sqrt(var(x) + eps)
@@ -41,19 +57,13 @@ class LayerNorm(Component):
     array([[-1.,  1.]])
     """
 
-    parameter_names = ("weight", "bias")
-
     def __init__(self, d_model: int, eps: float = 1e-5):
-        self.weight: Array = np.ones(check_count("d_model", d_model))
-        self.bias: Array = np.zeros(d_model)
+        self.weight = np.ones(check_count("d_model", d_model))
+        self.bias = np.zeros(d_model)
         self.eps = check_number("eps", eps, 0, open_low=True)
 
     def forward(self, x: Array) -> tuple[Array, Tree]:
-        check_floats("weight", self.weight, "d_model")
-        check_shape("bias", self.bias, self.weight.shape)
-        check_floats("x", x, "..., d_model")
-        check_width("x", x, "d_model", len(self.weight), self)
-        centred = x - x.mean(-1, keepdims=True)
+        centred = self._centred(x)
         rstd = 1 / np.sqrt(_dot(centred, centred) / x.shape[-1] + self.eps)
         x_hat = centred * rstd
         return self.weight * x_hat + self.bias, {"x_hat": x_hat, "rstd": rstd}
@@ -67,7 +77,7 @@ class LayerNorm(Component):
         return rstd * (g - mean_g - x_hat * mean_g_x_hat), _scale_and_shift_grads(grad_output, x_hat)
 
 
-class AnnotatedLayerNorm(Component):
+class AnnotatedLayerNorm(_Norm):
     """Layer normalisation as in "The Annotated Transformer" (Rush 2018, section "Encoder").
 
         y = weight * c / (std + eps) + bias,    c = x - mean(x),    std = sqrt(Σ c² / (d_model - 1))
@@ -95,19 +105,13 @@ class AnnotatedLayerNorm(Component):
     array([[-1.,  0.,  1.]])
     """
 
-    parameter_names = ("weight", "bias")
-
     def __init__(self, d_model: int, eps: float = 1e-6):
-        self.weight: Array = np.ones(check_count("d_model", d_model, least=2))
-        self.bias: Array = np.zeros(d_model)
+        self.weight = np.ones(check_count("d_model", d_model, least=2))
+        self.bias = np.zeros(d_model)
         self.eps = check_number("eps", eps, 0, open_low=True)
 
     def forward(self, x: Array) -> tuple[Array, Tree]:
-        check_floats("weight", self.weight, "d_model")
-        check_shape("bias", self.bias, self.weight.shape)
-        check_floats("x", x, "..., d_model")
-        check_width("x", x, "d_model", len(self.weight), self)
-        centred = x - x.mean(-1, keepdims=True)
+        centred = self._centred(x)
         std = np.sqrt(_dot(centred, centred) / (x.shape[-1] - 1))
         x_hat = centred / (std + self.eps)
         return self.weight * x_hat + self.bias, {"x_hat": x_hat, "std": std}

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from npformer.component import Tree
+from npformer.component import Component, Tree
 from npformer.shapes import FLOATS, describe
+
+
+def input_names(component: Component, count: int) -> list[str]:
+    """Return what forward calls its first inputs."""
+    names: list[str] = []
+    for name, parameter in inspect.signature(component.forward).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{name}[{index}]" for index in range(count - len(names))]
+        names.append(name)
+    return names[:count]
 
 
 def check_arrays(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import time
 from collections.abc import Collection
@@ -13,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array, Component, Tree, flatten
-from npformer.gradcheck.arguments import check_arrays, check_by_position, check_names, check_pair, gradient_fault
+from npformer.gradcheck.arguments import (
+    check_arrays,
+    check_by_position,
+    check_names,
+    check_pair,
+    gradient_fault,
+    input_names,
+)
 from npformer.gradcheck.cases import signed
 from npformer.gradcheck.objective import EPS, OF_WITNESS, Directions, Objective, decisions_in, fingerprints, length
 from npformer.gradcheck.terms import named_gradients, term_sizes
@@ -117,7 +123,7 @@ def check_gradients(
     """
     check_part("component", component, Component)
     random = np.random.default_rng(check_count("seed", seed, least=0))
-    names = _input_names(component, len(inputs))
+    names = input_names(component, len(inputs))
     parameters = flatten(component.parameters())
     check_arrays(dict(zip(names, inputs, strict=True)), parameters)
     if only is not None:
@@ -147,16 +153,6 @@ def check_gradients(
         checks.append(replace(check, seconds=time.perf_counter() - start))
     beyond = gradients.keys() - exact.arrays.keys() if only is None else ()
     return checks + [_wrong(name, 0, "backward returned a gradient of what has none") for name in sorted(beyond)]
-
-
-def _input_names(component: Component, count: int) -> list[str]:
-    """Return what forward calls its first inputs."""
-    names: list[str] = []
-    for name, parameter in inspect.signature(component.forward).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            names += [f"{name}[{index}]" for index in range(count - len(names))]
-        names.append(name)
-    return names[:count]
 
 
 def _run(
