@@ -127,14 +127,15 @@ def _verify(options: argparse.Namespace) -> int:
                 f"  {row.verdict:<9}{row.seconds:>6.2f} s"
             )
     seconds = time.perf_counter() - start
-    report(f"\n{conclude(rows)}. {seconds:.1f} s")
+    conclusion = conclude(rows)
+    report(f"\n{conclusion}. {seconds:.1f} s")
     if options.json:
         table = [asdict(row) for row in rows]
         document = {
             "file": options.file,
             "settings": settings,
             "rows": table,
-            "conclusion": conclude(rows),
+            "conclusion": conclusion,
             "seconds": seconds,
         }
         print(json.dumps(_finite(document), indent=2, allow_nan=False))

@@ -58,7 +58,7 @@ def rewound_on_error(rng: RandomSource | None) -> Iterator[None]:
     before = rng.bit_generator.state
     try:
         yield
-    except Exception:
+    except Exception:  # whatever it was, it is raised again
         rng.bit_generator.state = before
         raise
 

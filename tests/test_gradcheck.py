@@ -292,6 +292,31 @@ def test_a_forward_that_is_not_analytic_is_undecided_and_named() -> None:
     assert "forward is not analytic" in check.reason
 
 
+class Loop(Component):
+    """3x by a loop into an array of real numbers, which drops a complex step with a warning."""
+
+    def forward(self, x: Array) -> tuple[Array, Tree]:
+        output = np.zeros(len(x))
+        for index, entry in enumerate(x):
+            output[index] = 3 * entry
+        return output, {}
+
+    def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+        return 3 * grad_output, {}
+
+
+def test_a_forward_that_casts_to_real_is_undecided_without_a_warning() -> None:
+    (check,) = check_gradients(Loop(), np.array([1.0, -2.0]))
+    assert check.verdict == "undecided"
+    assert "forward is not analytic" in check.reason
+
+
+def test_only_what_has_a_gradient_can_be_asked_for() -> None:
+    case = make_case("Embeddings", Sizes(), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="only must name inputs or parameters, such as weight, but it has 'tokens'"):
+        check_gradients(case.component, *case.inputs, only=["tokens"])
+
+
 def test_a_backward_that_is_zero_where_the_complex_step_is_blind_does_not_pass() -> None:
     blind = Planted(Absolute(), lambda part, grad_output, cache: (0 * grad_output, {}))
     (check,) = check_gradients(blind, np.array([1.0, -2.0]))

@@ -69,8 +69,7 @@ class Objective:
         self.precision = cotangent.dtype
         floating = {name: x for name, x in zip(names, self.inputs, strict=True) if x.dtype.kind in "fc"}
         self.arrays: dict[str, Array] = floating | flatten(self.component.parameters())
-        output, cache = self.component.forward(*self.inputs, **copy.deepcopy(options))
-        self.decisions = decisions_in(cache)
+        output, self.decisions = self._forward()
         self.terms = float(np.abs(cotangent * output).sum())
 
     def complex_step(self, name: str, direction: Array) -> float:
@@ -85,7 +84,7 @@ class Objective:
         for _ in range(3):
             for array in self.arrays.values():
                 array *= 1 + rounding * random.choice([-1.0, 1.0], array.shape)
-            if self._evaluate()[1] == self.decisions:  # what happens across a kink is no rounding
+            if self._forward()[1] == self.decisions:  # what happens across a kink is no rounding
                 moved = [self.complex_step(name, direction) for direction in along]
                 farthest = max(farthest, float(np.abs(moved - slopes).max()))
             for each, array in kept.items():
@@ -114,16 +113,17 @@ class Objective:
         kept = array.copy()
         array += nudge
         try:
-            return self._evaluate()
+            output, decisions = self._forward()
+            return (self.cotangent * output).sum(), decisions
         finally:
             array[...] = kept
 
-    def _evaluate(self) -> tuple[Any, dict[str, bytes]]:
+    def _forward(self) -> tuple[Any, dict[str, bytes]]:
         with warnings.catch_warnings():
             # a forward that casts to real loses the complex step, which the central difference will tell
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             output, cache = self.component.forward(*self.inputs, **copy.deepcopy(self.options))
-        return (self.cotangent * output).sum(), decisions_in(cache)
+        return output, decisions_in(cache)
 
 
 def decisions_in(cache: Tree) -> dict[str, bytes]:
