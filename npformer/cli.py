@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 import time
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from npformer import __version__
-from npformer.verify import DIRECTIONS, YARDSTICKS, Row, Verification, conclude
+from npformer.gradcheck.report import YARDSTICKS, without_infinities
+from npformer.gradcheck.verdict import PASS
+from npformer.verify import DIRECTIONS, Row, Verification, conclude
 
 BAD_USAGE = 2
 
@@ -138,8 +139,8 @@ def _verify(options: argparse.Namespace) -> int:
             "conclusion": conclusion,
             "seconds": seconds,
         }
-        print(json.dumps(_finite(document), indent=2, allow_nan=False))
-    return 0 if all(row.verdict == "proven" for row in rows) else 1
+        print(json.dumps(without_infinities(document), indent=2, allow_nan=False))
+    return 0 if all(row.verdict == PASS for row in rows) else 1
 
 
 def _describe(verification: Verification, options: argparse.Namespace) -> str:
@@ -160,12 +161,3 @@ def _complain(message: str) -> int:
 
 def _silent(message: str) -> None:
     """Print nothing."""
-
-
-def _finite(value: Any) -> Any:
-    """Replace infinities, which JSON does not have, by null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,17 +14,13 @@ from npformer.component import Array, Component, flatten
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.encoder import make_encoder
 from npformer.gradcheck import CASES, ArrayCheck, Sizes, check_gradients, make_case, randomise
+from npformer.gradcheck.report import YARDSTICKS, worst_verdict
+from npformer.gradcheck.verdict import PASS
 from npformer.masks import padding_mask
 from npformer.shapes import check_choice, check_count, check_part
 
 PAD = 0
 DIRECTIONS = 3
-# What errors are relative to (see ArrayCheck.yardstick): the mark of such rows in the table, and what it means.
-YARDSTICKS = {
-    "largest": ("", "their largest entry"),
-    "terms": (" *", "the size of the terms that cancel in them"),
-    "conditioning": (" **", "what they change when all arrays change in their last bit"),
-}
 
 
 def standard_text() -> str:
@@ -94,7 +90,7 @@ class Verification:
     --------
     >>> verification = Verification("One. Two and three.", num_layers=1, d_model=4, num_heads=2, d_ff=4)
     >>> {row.verdict for row in verification.rows_of_model()}
-    {'proven'}
+    {'PASS'}
     """
 
     def __init__(
@@ -141,17 +137,18 @@ class Verification:
             case = make_case(name, Sizes(), np.random.default_rng(self.seed))
             component = case.component.astype(self.dtype)
             inputs = [x.astype(self.dtype) if x.dtype.kind == "f" else x for x in case.inputs]
-            checks = check_gradients(component, *inputs, seed=self.seed, **case.options)
-            yield from _rows(name, count_parameters(component), checks)
+            report = check_gradients(component, *inputs, seed=self.seed, **case.options)
+            yield from _rows(name, count_parameters(component), list(report.checks))
 
     def rows_of_model(self) -> Iterator[Row]:
         """Check the whole model on the text, along random directions of each tensor."""
         settings: dict[str, Any] = {"directions": DIRECTIONS, "seed": self.seed}
         settings |= {"mask": self.mask, "rng": np.random.default_rng(self.seed)}
         x = self.model.positions(self.model.embeddings(self.tokens))
-        yield from _rows("encoder, input", 0, check_gradients(self.model.encoder, x, only=["x"], **settings))
-        checks = check_gradients(self.model, self.tokens, **settings)
-        for place, group in groupby(checks, key=_place):
+        of_input = check_gradients(self.model.encoder, x, only=["x"], **settings)
+        yield from _rows("encoder, input", 0, list(of_input.checks))
+        of_parameters = check_gradients(self.model, self.tokens, **settings)
+        for place, group in groupby(of_parameters.checks, key=_place):
             members = list(group)
             yield from _rows(place, sum(check.entries for check in members), members)
 
@@ -164,7 +161,7 @@ def count_parameters(component: Component) -> int:
 def conclude(rows: list[Row]) -> str:
     """Return one line that says what all the rows amount to."""
     checks = [check for row in rows for check in row.checks]
-    failed = [f"{row.name}: {check.name}" for row in rows for check in row.checks if check.verdict != "proven"]
+    failed = [f"{row.name}: {check.name}" for row in rows for check in row.checks if check.verdict != PASS]
     if failed:
         return f"NOT PROVEN: {len(failed)} of {len(checks)} gradients, the first of them {failed[0]}"
     proven = []
@@ -189,13 +186,12 @@ def _rows(name: str, parameters: int, checks: list[ArrayCheck]) -> Iterator[Row]
 
 
 def _row(name: str, parameters: int, checks: list[ArrayCheck]) -> Row:
-    verdicts = [check.verdict for check in checks]
     return Row(
         name,
         parameters,
         max((check.error for check in checks), default=0.0),
         max((check.witness for check in checks), default=0.0),
-        next((verdict for verdict in ("wrong", "undecided") if verdict in verdicts), "proven"),
+        worst_verdict(check.verdict for check in checks),
         sum(check.seconds for check in checks),
         checks,
     )

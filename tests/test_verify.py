@@ -47,7 +47,7 @@ def test_at_its_defaults_every_gradient_is_proven_to_1e_13(defaults: subprocess.
     document = json.loads(defaults.stdout)
     checks = [check for row in document["rows"] for check in row["checks"]]
     assert len(checks) > 200
-    assert {check["verdict"] for check in checks} == {"proven"}
+    assert {check["verdict"] for check in checks} == {"PASS"}
     largest = [check["error"] for check in checks if check["yardstick"] == "largest"]
     zero_in_truth = [check for check in checks if check["yardstick"] == "terms"]
     assert max(largest) <= 1e-13
@@ -74,10 +74,10 @@ def test_the_table_says_the_same_as_the_json(capsys: pytest.CaptureFixture[str])
     json_status, document, _ = run(capsys, *SMALL, "--json")
     assert status == json_status == 0
     rows = json.loads(document)["rows"]
-    lines = [line for line in table.splitlines() if line.endswith(" s") and "  proven " in line]
+    lines = [line for line in table.splitlines() if line.endswith(" s") and "  PASS " in line]
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
-        numbers = f"{row['parameters']:,} {row['error']:.1e} {row['witness']:.1e} proven"
+        numbers = f"{row['parameters']:,} {row['error']:.1e} {row['witness']:.1e} PASS"
         assert " ".join(line.split()[:-2]) == " ".join(f"{row['name']} {numbers}".split())
     assert json.loads(document)["conclusion"] in table.splitlines()[-1]
 
@@ -114,9 +114,9 @@ def test_a_wrong_gradient_is_found_and_exits_with_1(
     status, output, _ = run(capsys, *SMALL)
     assert status == 1
     lines = output.splitlines()
-    assert [line.split()[4] for line in lines if line.startswith("LayerNorm ")] == ["wrong"]
-    assert [line.split()[4] for line in lines if line.startswith("AnnotatedLayerNorm ")] == ["proven"]
-    assert [line.split()[4] for line in lines if line.startswith("embeddings ")] == ["wrong"]
+    assert [line.split()[4] for line in lines if line.startswith("LayerNorm ")] == ["FAIL"]
+    assert [line.split()[4] for line in lines if line.startswith("AnnotatedLayerNorm ")] == ["PASS"]
+    assert [line.split()[4] for line in lines if line.startswith("embeddings ")] == ["FAIL"]
     assert "NOT PROVEN" in lines[-1]
     assert "LayerNorm: x" in lines[-1]
 
@@ -131,7 +131,7 @@ def test_a_gradient_that_is_not_finite_is_valid_json(
     assert status == 1
     rows = json.loads(output, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))["rows"]
     (row,) = [row for row in rows if row["name"] == "LayerNorm"]
-    assert (row["error"], row["verdict"]) == (None, "wrong")
+    assert (row["error"], row["verdict"]) == (None, "FAIL")
 
 
 @pytest.mark.usefixtures("few_components")
@@ -153,7 +153,7 @@ def test_a_wrong_key_bias_is_found(capsys: pytest.CaptureFixture[str], monkeypat
 def test_the_smallest_models_are_proven_too(seed: int) -> None:
     """Layer norm of two entries is as ill-conditioned as it gets."""
     verification = Verification(num_layers=2, d_model=2, num_heads=2, d_ff=4, seed=seed)
-    assert {row.verdict for row in verification.rows_of_model()} == {"proven"}
+    assert {row.verdict for row in verification.rows_of_model()} == {"PASS"}
 
 
 def test_a_sentence_may_be_longer_than_the_usual_number_of_positions() -> None:

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from npformer.component import Component, Tree
+from npformer.component import Array, Tree
 from npformer.shapes import FLOATS, describe
-
-
-def input_names(component: Component, count: int) -> list[str]:
-    """Return what forward calls its first inputs."""
-    names: list[str] = []
-    for name, parameter in inspect.signature(component.forward).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            names += [f"{name}[{index}]" for index in range(count - len(names))]
-        names.append(name)
-    return names[:count]
 
 
 def check_arrays(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
@@ -45,9 +34,29 @@ def check_pair(what: str, result: Any) -> tuple[Any, Tree]:
             "backward": "input gradients and a dict of parameter gradients",
         }
         raise TypeError(f"{what} must return a pair, {parts[what]}, but it returned {describe(result)}")
-    if what == "forward" and not isinstance(result[0], np.ndarray):
-        raise TypeError(f"the output of forward must be a NumPy array, but it is {describe(result[0])}")
-    return result
+    if what == "backward":
+        return result
+    output = np.asarray(result[0]) if isinstance(result[0], np.generic | float) else result[0]
+    if not isinstance(output, np.ndarray):
+        raise TypeError(f"the output of forward must be a NumPy array, but it is {describe(output)}")
+    if output.dtype.kind not in "fc" or output.size == 0:
+        came = f"{output.dtype} of shape {output.shape}"
+        raise TypeError(f"the output of forward must be at least one floating number, but it is {came}")
+    return output, dict(result[1])
+
+
+def check_cotangent(grad_output: Any, output: Array) -> Array | None:
+    """Check the caller's cotangent, if there is one, and return a copy."""
+    if grad_output is None:
+        return None
+    if not isinstance(grad_output, np.ndarray):
+        raise TypeError(f"grad_output must be a NumPy array, but it is {describe(grad_output)}")
+    if grad_output.shape != output.shape or grad_output.dtype != output.dtype:
+        expected, came = (f"{array.dtype} of shape {array.shape}" for array in (output, grad_output))
+        raise ValueError(f"grad_output must be like the output, {expected}, but it is {came}")
+    if not np.isfinite(grad_output).all():
+        raise ValueError("grad_output must be finite, but it is not")
+    return grad_output.copy()
 
 
 def gradient_fault(gradient: Any, shape: tuple[int, ...]) -> str:
@@ -79,3 +88,19 @@ def check_by_position(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "fc":
             raise ValueError(f"{name} must be given by position, since its gradient is checked, but it came by name")
+
+
+def check_along(along: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the vectors along which arrays move, as float64."""
+    if not isinstance(along, Mapping):
+        raise TypeError(f"along must be a dict of arrays by name, but it is {describe(along)}")
+    check_names("along", list(along), list(arrays))
+    for name, vector in along.items():
+        if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu":
+            raise TypeError(f"along must hold real arrays, but {name} in it is {describe(vector)}")
+        if vector.shape != arrays[name].shape or not np.isfinite(vector).all():
+            raise ValueError(
+                f"along must hold finite arrays of the shapes of what moves, {arrays[name].shape} for {name}, but its "
+                f"shape is {vector.shape}"
+            )
+    return {name: np.asarray(vector, np.float64) for name, vector in along.items()}

@@ -1,12 +1,13 @@
 """Small cases on which wrong gradients show: one for each component and each way of using it.
 
-Parameters are random and signed (a gamma of 1 hides mistakes), all sizes differ, rows are fully masked here and
-partly masked there, tokens repeat.
+Parameters are random and signed (a gamma of 1 hides mistakes); a row of x has little variance (where eps counts); of a
+mask's rows the first is open, the last fully masked and those between partly; a token is repeated. The sizes all
+differ, or coincide on purpose (SITUATIONS), so that a swapped axis cannot hide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +23,11 @@ from npformer.feed_forward import PositionwiseFeedForward
 from npformer.linear import Linear
 from npformer.masks import length_mask
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
+from npformer.shapes import check_choice, check_count
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection
 
 RATE = 0.25
+LITTLE = 0.03  # times the standard deviation of the other rows
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,25 @@ class Sizes:
     """The sizes that a case is made with; T_k is also the length of self-attention."""
 
     batch: int = 2
-    T_q: int = 3
+    T_q: int = 5
     T_k: int = 4
     num_heads: int = 3
     d_head: int = 2
-    d_ff: int = 5
-    vocab_size: int = 5
+    d_ff: int = 7
+    vocab_size: int = 8
 
     @property
     def d_model(self) -> int:
         return self.num_heads * self.d_head
+
+
+SITUATIONS = {
+    "all sizes differ": Sizes(),
+    "T equal to num_heads": Sizes(T_k=3),
+    "batch equal to num_heads": Sizes(batch=3, T_q=6),
+    "one head": Sizes(num_heads=1, d_head=6, T_q=3),
+    "heads of size 1": Sizes(num_heads=5, d_head=1, T_q=3),
+}
 
 
 @dataclass(frozen=True)
@@ -69,16 +81,58 @@ def signed(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: f
 def make_case(name: str, sizes: Sizes, rng: np.random.Generator) -> Case:
     """Return the case of this name, with random parameters and inputs.
 
+    Raises
+    ------
+    ValueError
+        If there is no case of this name.
+
     Examples
     --------
     >>> make_case("LayerNorm", Sizes(), np.random.default_rng(0)).component
     LayerNorm(12 parameters)
     """
-    case = CASES[name](sizes, rng)
+    case = check_choice("name", name, CASES)(sizes, rng)
     randomise(case.component, rng)
     if _has_dropout(case.component):
         case.options["rng"] = np.random.default_rng(rng.integers(2**32))
     return case
+
+
+def discriminating_cases(name: str, seed: int = 0) -> Iterator[tuple[str, Case]]:
+    """Yield a case of this component in each situation where mistakes show that ordinary sizes hide.
+
+    Use them for a component of your own by calling it with ``case.inputs`` and ``case.options``.
+
+    Parameters
+    ----------
+    name : str
+        A name in CASES.
+    seed : int
+        For parameters, inputs and dropout masks.
+
+    Yields
+    ------
+    situation, case
+        What is special about the sizes, and the case.
+
+    Raises
+    ------
+    ValueError
+        If there is no case of this name.
+
+    Examples
+    --------
+    >>> for situation, case in discriminating_cases("ScaledDotProductAttention"):
+    ...     print(situation, case.inputs[0].shape, case.inputs[1].shape)
+    all sizes differ (2, 3, 5, 2) (2, 3, 4, 2)
+    T equal to num_heads (2, 3, 5, 2) (2, 3, 3, 2)
+    batch equal to num_heads (3, 3, 6, 2) (3, 3, 4, 2)
+    one head (2, 1, 3, 6) (2, 1, 4, 6)
+    heads of size 1 (2, 5, 3, 1) (2, 5, 4, 1)
+    """
+    check_count("seed", seed, least=0)
+    for situation, sizes in SITUATIONS.items():
+        yield situation, make_case(name, sizes, np.random.default_rng(seed))
 
 
 def _has_dropout(component: Component) -> bool:
@@ -87,12 +141,18 @@ def _has_dropout(component: Component) -> bool:
 
 
 def _x(s: Sizes, rng: np.random.Generator) -> Array:
-    return rng.standard_normal((s.batch, s.T_k, s.d_model))
+    x = rng.standard_normal((s.batch, s.T_k, s.d_model))
+    x[0, -1] *= LITTLE
+    return x
 
 
 def _mask(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """A random mask; some rows of it are fully masked, and the first is open."""
-    mask: Array = rng.integers(0, 2, shape) * (rng.random((*shape[:-1], 1)) < 0.75)
+    """A random mask, whose first row is open, whose last is fully masked, and whose others are partly masked."""
+    mask = rng.integers(0, 2, shape)
+    mask[..., 0] = 1
+    mask[..., -1] = 0
+    mask = rng.permuted(mask, axis=-1)
+    mask[..., -1, :] = 0
     mask[..., 0, :] = 1
     return mask
 
@@ -121,13 +181,16 @@ def _cross(s: Sizes, rng: np.random.Generator) -> Case:
 
 
 def _tokens(s: Sizes, rng: np.random.Generator) -> Array:
-    return rng.integers(0, s.vocab_size, (s.batch, s.T_k))
+    tokens: Array = rng.integers(0, s.vocab_size, (s.batch, s.T_k))
+    tokens[:, -1] = tokens[:, 0]
+    return tokens
 
 
 def _model(s: Sizes, rng: np.random.Generator) -> Case:
     encoder = make_encoder(1, s.d_model, s.num_heads, s.d_ff, RATE, activation="gelu")
     model = TokenEncoder(Embeddings(s.d_model, s.vocab_size), PositionalEncoding(s.d_model, RATE), encoder)
-    lengths = rng.integers(0, s.T_k + 1, s.batch)
+    lengths = rng.integers(1, s.T_k + 1, s.batch)
+    lengths[1:2] = 0
     return Case(model, (_tokens(s, rng),), {"mask": length_mask(lengths, s.T_k)})
 
 

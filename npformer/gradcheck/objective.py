@@ -1,25 +1,25 @@
-"""What is differentiated: the forward of a component as a function of one of its arrays, and its slopes."""
+"""What is differentiated: f = Σ cotangent * forward as a function of each array of the subject, and its raw slopes."""
 
 from __future__ import annotations
 
-import copy
 import math
-import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npformer.component import Array, Component, Tree, flatten
+from npformer.component import Array, Tree, flatten
 from npformer.gradcheck.cases import signed
+from npformer.gradcheck.subject import Subject
 
 STEP = 1e-200
 REACH, LEAST_REACH = 1e-5, 1e-10  # the first step of the central difference, and the last
-# The central difference may differ this much from the complex step, beyond its own measured uncertainty, before neither
-# is believed.
-OF_WITNESS = 1e-6
+WIDEST, HALVINGS, ORDERS = 0.1, 24, 4  # the first step of the extrapolated one, how often it is halved, columns
 EPS = float(np.finfo(np.float64).eps)
+
+
+Direction = dict[str, Array]  # how arrays move, by name; those that are not in it stand still
 
 
 class Directions:
@@ -50,33 +50,41 @@ def length(vector: Array) -> float:
     return math.sqrt(np.square(vector).sum())
 
 
+class Difference(NamedTuple):
+    """A slope from differences of f, and how far it may be off."""
+
+    slope: float
+    doubt: float
+
+
 class Objective:
-    """f = Σ cotangent * forward as a function of each of its arrays, which are private copies of a dtype."""
+    """f as a function of the arrays of a private copy of the subject, in a dtype of its own."""
 
-    def __init__(
-        self,
-        component: Component,
-        names: list[str],
-        inputs: tuple[Array, ...],
-        options: dict[str, Any],
-        cotangent: Array,
-        dtype: npt.DTypeLike,
-    ):
-        self.component = component.astype(dtype)
-        self.inputs = [x.astype(dtype) if x.dtype.kind in "fc" else x for x in inputs]
-        self.options = options
-        self.cotangent = cotangent
-        self.precision = cotangent.dtype
-        floating = {name: x for name, x in zip(names, self.inputs, strict=True) if x.dtype.kind in "fc"}
-        self.arrays: dict[str, Array] = floating | flatten(self.component.parameters())
-        output, self.decisions = self._forward()
-        self.terms = float(np.abs(cotangent * output).sum())
+    def __init__(self, subject: Subject, cotangent: Array, dtype: npt.DTypeLike | None = None):
+        self.subject = subject.cast(dtype)
+        self.cotangent = cotangent.astype(np.float64)
+        self.arrays = self.subject.arrays()
+        self.output, cache = self.subject.forward()
+        self.decisions = decisions_in(cache)
+        self.terms = float(np.abs(self.cotangent * self.output).sum())
 
-    def complex_step(self, name: str, direction: Array) -> float:
-        """The slope f'(v) = f(a + ihv).imag / h."""
-        return float(self._nudged(name, 1j * STEP * direction)[0].imag / STEP)
+    def value(self, direction: Direction, step: complex) -> tuple[Any, dict[str, bytes]]:
+        """Return f one step along a direction, and the decisions that forward took there."""
+        kept = {name: self.arrays[name].copy() for name in direction}
+        for name, vector in direction.items():
+            self.arrays[name] += step * vector
+        try:
+            output, cache = self.subject.forward()
+            return (self.cotangent * output).sum(), decisions_in(cache)
+        finally:
+            for name, array in kept.items():
+                self.arrays[name][...] = array
 
-    def spread(self, name: str, along: Directions, slopes: Array, rounding: float) -> float:
+    def complex_step(self, direction: Direction, beside: float = 0.0) -> float:
+        """The slope f'(a; v) = f(a + ihv).imag / h, or that at a + beside * v."""
+        return float(self.value(direction, beside + 1j * STEP)[0].imag / STEP)
+
+    def spread(self, name: str, directions: Directions, slopes: Array, rounding: float) -> float:
         """How far the slopes move when every array moves in its last bit: what cannot be known of them."""
         random = np.random.default_rng(0)
         kept = {each: array.copy() for each, array in self.arrays.items()}
@@ -84,46 +92,77 @@ class Objective:
         for _ in range(3):
             for array in self.arrays.values():
                 array *= 1 + rounding * random.choice([-1.0, 1.0], array.shape)
-            if self._forward()[1] == self.decisions:  # what happens across a kink is no rounding
-                moved = [self.complex_step(name, direction) for direction in along]
+            if decisions_in(self.subject.forward()[1]) == self.decisions:  # what happens across a kink is no rounding
+                moved = [self.complex_step({name: direction}) for direction in directions]
                 farthest = max(farthest, float(np.abs(moved - slopes).max()))
             for each, array in kept.items():
                 self.arrays[each][...] = array
         return farthest
 
-    def central_difference(self, name: str, direction: Array, expected: float) -> tuple[float, float, bool]:
-        """The slope (f(a + hv) - f(a - hv)) / 2h, how far it may be off, and whether it is one of a smooth function.
+    def central_difference(self, direction: Direction, expected: float, share: float) -> tuple[Difference, bool]:
+        """The slope (f(a + hv) - f(a - hv)) / 2h, and whether it is one of a smooth function.
 
-        h shrinks until no decision (ReLU's x > 0) changes and the slope is what is expected, or to its least. The
-        rounding error is judged by the terms of f, the truncation error by the slope before.
+        h shrinks until no decision (ReLU's x > 0) changes and the slope is what is expected, but for a share of it, or
+        to its least. The rounding error is judged by the terms of f, the truncation error by the slope before.
         """
         h, before = REACH, math.nan
         while True:
-            above, decisions_above = self._nudged(name, h * direction)
-            below, decisions_below = self._nudged(name, -h * direction)
+            above, decisions_above = self.value(direction, h)
+            below, decisions_below = self.value(direction, -h)
             smooth = decisions_above == self.decisions == decisions_below
             slope = float(above - below) / (2 * h)
             doubt = 10 * EPS * self.terms / h + (0.0 if math.isnan(before) else abs(slope - before))
-            if h <= LEAST_REACH or (smooth and abs(slope - expected) <= doubt + OF_WITNESS * abs(expected)):
-                return slope, doubt, smooth
+            if h <= LEAST_REACH or (smooth and abs(slope - expected) <= doubt + share * abs(expected)):
+                return Difference(slope, doubt), smooth
             h, before = h / 10, slope if smooth else math.nan
 
-    def _nudged(self, name: str, nudge: Array) -> tuple[Any, dict[str, bytes]]:
-        array = self.arrays[name]
-        kept = array.copy()
-        array += nudge
-        try:
-            output, decisions = self._forward()
-            return (self.cotangent * output).sum(), decisions
-        finally:
-            array[...] = kept
+    def extrapolated(self, name: str, direction: Array, sides: tuple[int, int] = (1, -1)) -> Difference:
+        """The slope from differences with steps h, h/2, h/4, … extrapolated to h = 0 (Richardson 1911; Ridders 1982).
 
-    def _forward(self) -> tuple[Any, dict[str, bytes]]:
-        with warnings.catch_warnings():
-            # a forward that casts to real loses the complex step, which the central difference will tell
-            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
-            output, cache = self.component.forward(*self.inputs, **copy.deepcopy(self.options))
-        return output, decisions_in(cache)
+        The doubt is the least that the table offers: what neighbours differ by, and what the noise of f makes of it.
+        Sides (1, -1) give the central difference; (1, 0) and (0, -1) the one-sided ones.
+        """
+        array = self.arrays[name]
+        scale = (float(np.abs(array).max()) or 1.0) / float(np.abs(direction).max())
+        noise = self._noise(name, scale * direction, sides)
+        ratio = 4 if sides == (1, -1) else 2  # the error is a series in h² for the central difference, in h for others
+        h = WIDEST * scale
+        best, last = Difference(math.nan, math.inf), list[float]()
+        for _ in range(HALVINGS):
+            (above, upper), (below, lower) = (self._reached(name, side * h, direction) for side in sides)
+            row = [(above - below) / (upper - lower) if upper > lower else math.nan]
+            for order in range(1, min(len(last) + 1, ORDERS)):
+                row.append(row[-1] + (row[-1] - last[order - 1]) / (ratio**order - 1))
+                doubt = max(abs(row[order] - row[order - 1]), abs(row[order] - last[order - 1])) + 3 * noise / h
+                if doubt < best.doubt:
+                    best = Difference(row[order], doubt)
+            if 3 * noise / h > best.doubt:  # a smaller step can only be worse
+                break
+            h, last = h / 2, row
+        return best
+
+    def _reached(self, name: str, step: float, direction: Array) -> tuple[float, float]:
+        """Return f after a step, and how far the array has really moved along the direction in its dtype."""
+        array = self.arrays[name]
+        moved = (array + (step * direction).astype(array.dtype)).astype(np.float64) - array
+        return float(self.value({name: direction}, step)[0]), float((moved * direction).sum())
+
+    def _noise(self, name: str, reach: Array, sides: tuple[int, int]) -> float:
+        """How much f varies at random: its third differences over steps so small that f is a straight line."""
+        step = max(1e-6, 1e3 * float(np.finfo(self.arrays[name].dtype).eps))
+
+        def values(offsets: Any) -> Array:
+            return np.array([float(self.value({name: reach}, offset)[0]) for offset in offsets])
+
+        near = values(step * np.linspace(4 * sum(sides) - 4, 4 * sum(sides) + 4, 9))
+        of_output = float(np.finfo(self.output.dtype).eps) * self.terms
+        noise = max(of_output, float(np.abs(np.diff(near, 3)).max()) / math.sqrt(20))
+        if np.ptp(near) == 0:  # flat here; if it is flat everywhere and yet varies, it is a staircase
+            far = np.linspace(-WIDEST, WIDEST, 9)
+            treads, risen = values(far), values(far + step)
+            if np.array_equal(treads, risen):
+                noise += float(np.ptp(treads))
+        return noise
 
 
 def decisions_in(cache: Tree) -> dict[str, bytes]:
@@ -133,8 +172,3 @@ def decisions_in(cache: Tree) -> dict[str, bytes]:
         for name, leaf in flatten(cache).items()
         if isinstance(leaf, np.ndarray) and leaf.dtype == bool
     }
-
-
-def fingerprints(tree: Tree) -> dict[str, bytes]:
-    """The bytes of every array in a tree, so that a change to one shows."""
-    return {name: leaf.tobytes() for name, leaf in flatten(tree).items() if isinstance(leaf, np.ndarray)}

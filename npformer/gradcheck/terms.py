@@ -7,13 +7,13 @@ backward is run once on arrays that carry their terms along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from npformer.component import Array, Component, Tree, flatten
-from npformer.gradcheck.arguments import check_pair
+from npformer.component import Array, Tree
+from npformer.gradcheck.subject import Subject
 
 
 class Terms(np.lib.mixins.NDArrayOperatorsMixin):
@@ -58,20 +58,19 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
         return value if value.dtype == bool else result
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
-        if function is np.clip:
-            return Terms(function(*map(_value, arguments), **options))
-        if function not in SAME_ON_SQUARES:
-            return NotImplemented
-        square = function(*map(_square, arguments), **options)
-        value = function(*map(_value, arguments), **options)
-        return Terms(value, square)
+        if function is np.mean:
+            return arguments[0].mean(*arguments[1:], **options)
+        value = function(*_each(_value, arguments), **_each(_value, options))
+        if function in SAME_ON_SQUARES:
+            return Terms(value, function(*_each(_square, arguments), **_each(_square, options)))
+        return Terms(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "ndim", "size", "dtype"):
             return getattr(self.value, name)
         if name in ("T", "real"):
             return Terms(getattr(self.value, name), getattr(self.square, name))
-        if name in ("reshape", "transpose", "swapaxes", "sum"):
+        if name in METHODS:
             return lambda *arguments, **options: Terms(
                 getattr(self.value, name)(*arguments, **options), getattr(self.square, name)(*arguments, **options)
             )
@@ -80,13 +79,25 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Terms:
         return Terms(self.value[index], self.square[index])
 
+    def __setitem__(self, index: Any, entries: Any) -> None:
+        self.value[index], self.square[index] = _value(entries), _square(entries)
+
     def __len__(self) -> int:
         return len(self.value)
 
-    def mean(self, axis: int, keepdims: bool = False) -> Terms:
-        total: Terms = self.sum(axis, keepdims=keepdims)
-        mean: Terms = total / float(self.value.shape[axis])
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Terms:
+        total: Terms = self.sum(axis=axis, keepdims=keepdims)
+        mean: Terms = total / (self.value.size / total.value.size)
         return mean
+
+
+def _each(take: Callable[[Any], Any], operands: Any) -> Any:
+    """Take the values, or the squares, out of the operands of a function, which may be in lists."""
+    if isinstance(operands, list | tuple):
+        return type(operands)(_each(take, operand) for operand in operands)
+    if isinstance(operands, dict):
+        return {name: _each(take, operand) for name, operand in operands.items()}
+    return take(operands) if isinstance(operands, Terms | np.ndarray | float) else operands
 
 
 def _value(operand: Any) -> Any:
@@ -108,38 +119,37 @@ LINEAR: dict[np.ufunc, np.ufunc] = {
     np.matmul: np.matmul,
     np.negative: np.positive,
 }
-SAME_ON_SQUARES: set[Callable[..., Any]] = {np.einsum, np.zeros_like}
+# The functions of NumPy that are linear in each operand, or only move entries about.
+SAME_ON_SQUARES: set[Callable[..., Any]] = {
+    *(np.sum, np.dot, np.inner, np.outer, np.tensordot, np.einsum, np.trace, np.cumsum),
+    *(np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ravel, np.broadcast_to),
+    *(np.concatenate, np.stack, np.where, np.flip, np.roll, np.repeat, np.tile, np.copy, np.zeros_like),
+}
+METHODS = {"reshape", "transpose", "swapaxes", "ravel", "flatten", "squeeze", "sum", "dot", "copy", "astype", "repeat"}
 
 
-def named_gradients(component: Component, names: Sequence[str], grad_output: Array, cache: Tree) -> dict[str, Array]:
-    """Run backward, and return the gradients of the inputs under these names, of the parameters under theirs."""
-    grad_inputs, grads = check_pair("backward", component.backward(grad_output, cache))
-    of_inputs = list(grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,))
-    names = [*names, *(f"gradient {index}" for index in range(len(names), len(of_inputs)))]
-    named = {name: grad for name, grad in zip(names, of_inputs, strict=False) if grad is not None}
-    return named | flatten(grads)
-
-
-def term_sizes(component: Component, names: Sequence[str], grad_output: Array, cache: Tree) -> dict[str, Array]:
+def term_sizes(subject: Subject, grad_output: Array, cache: Tree) -> dict[str, Array]:
     """Return for each gradient the root of the sum of the squares of its terms, in backward's own form.
 
     Parameters
     ----------
-    component : Component
-        Its backward may use arithmetic, @, np.einsum, np.add.at, sums, means and reshapes.
-    names : list of str
-        What to call the inputs.
+    subject : Subject
+        Its backward may use arithmetic, @, sums, means, reshapes and the NumPy functions of SAME_ON_SQUARES.
     grad_output, cache
-        As for ``component.backward(grad_output, cache)``.
+        As for its ``backward(grad_output, cache)``.
 
     Returns
     -------
     dict
-        Arrays of the shapes of the gradients, by name of input or dotted name of parameter.
+        Arrays of the shapes of the gradients, by name of input or dotted name of parameter; empty if backward uses
+        what cannot carry terms.
     """
-    wrapped = component.with_parameters({name: Terms(a) for name, a in flatten(component.parameters()).items()})
-    gradients: dict[str, Any] = named_gradients(wrapped, names, _wrap(grad_output), _wrap(cache))
-    return {name: np.sqrt(_square(terms)) for name, terms in gradients.items()}
+    wrapped = subject.replaced({name: Terms(array) for name, array in subject.parameters().items()})
+    try:
+        gradients = wrapped.backward(_wrap(grad_output), _wrap(cache))
+        return {name: np.sqrt(_square(terms)) for name, terms in gradients.items()}
+    except Exception:  # code written elsewhere may do anything with what is no array
+        return {}
 
 
 def _wrap(cache: Any) -> Any:
