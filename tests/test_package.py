@@ -12,6 +12,7 @@ import pytest
 import npformer
 
 ROOT = Path(__file__).parents[1]
+OPTIONAL = {"npformer_pytest.py": {"pytest"}, "accuracy.py": {"mpmath"}}  # what each needs when it is used
 
 
 def test_importing_npformer_imports_numpy_and_the_encoder_alone() -> None:
@@ -30,9 +31,10 @@ def test_numpy_is_the_only_runtime_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == ["numpy>=2.0"]
     assert project["requires-python"] == ">=3.11"
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "npformer").rglob("*.py")]
-    imported = {m for source in sources for m in re.findall(r"^\s*(?:from|import) (\w+)", source, flags=re.M)}
-    assert imported <= {"npformer", "numpy", *sys.stdlib_module_names, "pydoc_data"}
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "npformer").rglob("*.py")}
+    imports = {path: set(re.findall(r"^ *(?:from|import) (\w+)", text, flags=re.M)) for path, text in sources.items()}
+    foreign = {path.name: names - {"npformer", "numpy", *sys.stdlib_module_names} for path, names in imports.items()}
+    assert {name: names for name, names in foreign.items() if names} == OPTIONAL
 
 
 def test_a_built_wheel_holds_the_package_alone(tmp_path: Path) -> None:
@@ -41,7 +43,8 @@ def test_a_built_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     metadata = f"npformer-{npformer.__version__}.dist-info/"
-    assert {name.split("/")[0] + "/" for name in names} == {"npformer/", metadata}
+    plugin = "npformer_pytest.py"
+    assert {name.split("/")[0] + "/" * ("/" in name) for name in names} == {"npformer/", plugin, metadata}
     assert {"npformer/py.typed", metadata + "licenses/LICENSE"} <= set(names)
     assert set(names) >= {f"npformer/{path.name}" for path in (ROOT / "npformer").glob("*.py")}
 
