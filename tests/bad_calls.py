@@ -75,7 +75,8 @@ def names() -> dict[str, Any]:
     }
     arrays = {name: rng.standard_normal((3, T, 6)) for name, T in (("x", 4), ("key", 5))}
     tools = {"np": np, "rng": rng, "Random": Random, "Same": Same, "Narrow": Narrow, "assigned": assigned}
-    functions = {"check_gradients": gradcheck.check_gradients, "Verification": verify.Verification}
+    checks = {name: getattr(gradcheck, name) for name in ("check_gradients", "hvp", "discriminating_cases")}
+    functions = checks | {"Verification": verify.Verification}
     return vars(npformer) | functions | parts | arrays | tools | {"tokens": rng.integers(0, 7, (3, 4))}
 
 

@@ -93,6 +93,48 @@ CHECKS: Bad = {
             "[0]": (ValueError, "only must name inputs or parameters, such as x, but it has 0"),
         },
     ),
+    **fill(
+        ["check_gradients({}, x)"],
+        each(
+            TypeError,
+            "subject must be a component, an object with forward and backward like one, or a pair of functions "
+            "(forward(*arrays) -> array, backward(grad_output, *arrays) -> arrays)",
+            {"3": "it is an int", "LayerNorm": "it is the class LayerNorm", "(np.sin,)": "it is a tuple"},
+        ),
+    ),
+    **fill(
+        ["check_gradients(norm, x, grad_output={})", "hvp(norm, x, grad_output={}, along=dict(x=x))"],
+        {
+            "x.tolist()": (TypeError, "grad_output must be a NumPy array, but it is a list"),
+            "x[0]": (
+                ValueError,
+                "grad_output must be like the output, float64 of shape (3, 4, 6), but it is float64 of shape (4, 6)",
+            ),
+            "x * np.nan": (ValueError, "grad_output must be finite, but it is not"),
+        },
+    ),
+    "hvp(norm, x, grad_output=None, along=dict(x=x))": (
+        TypeError,
+        "grad_output must be a NumPy array, but it is None",
+    ),
+    "check_gradients(norm, x, jointly=1)": (TypeError, "jointly must be True or False, but it is an int"),
+    "check_gradients(norm, x, jointly=True)": (
+        ValueError,
+        "jointly must go with a number of directions, but directions is None",
+    ),
+    "check_gradients(norm, x.astype(np.float16))": (
+        TypeError,
+        "x must be float64, float32 or integers, but its dtype is float16",
+    ),
+    "check_gradients((np.isfinite, np.sin), x)": (
+        TypeError,
+        "the output of forward must be at least one float64 or float32 number, but it is bool of shape (3, 4, 6)",
+    ),
+    "check_gradients((np.shape, np.sin), x)": (
+        TypeError,
+        "the output of forward must be a NumPy array, but it is a tuple",
+    ),
+    "list(discriminating_cases('Linear', seed=-1))": (ValueError, "seed must be at least 0, but it is -1"),
     "check_gradients(norm, x.tolist())": (TypeError, "x must be a NumPy array, but it is a list"),
     "check_gradients(norm, x=x)": (ValueError, f"x {BY_POSITION}"),
     "check_gradients(mha, x, key=key, value=key)": (ValueError, f"key {BY_POSITION}"),

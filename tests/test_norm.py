@@ -49,8 +49,8 @@ def test_the_gradient_at_a_constant_row_among_others_is_exact(norm: type) -> Non
     x[0, 1] = 2.0
     component = norm(4)
     randomise(component, np.random.default_rng(2))
-    checks = check_gradients(component, x)
-    assert [(check.name, check.verdict) for check in checks] == [(name, "proven") for name in ("x", "weight", "bias")]
+    checks = check_gradients(component, x).checks
+    assert [(check.name, check.verdict) for check in checks] == [(name, "PASS") for name in ("x", "weight", "bias")]
 
 
 @both
@@ -60,8 +60,8 @@ def test_rows_far_from_0_or_of_low_variance_are_proven(norm: type, offset: float
     x = offset + deviation * rng.standard_normal((3, 5))
     component = norm(5, eps=1e-12)
     randomise(component, rng)
-    checks = check_gradients(component, x)
-    assert [(check.name, check.verdict) for check in checks] == [(name, "proven") for name in ("x", "weight", "bias")]
+    checks = check_gradients(component, x).checks
+    assert [(check.name, check.verdict) for check in checks] == [(name, "PASS") for name in ("x", "weight", "bias")]
 
 
 @both
@@ -72,4 +72,4 @@ def test_an_error_of_a_millionth_shows_on_such_rows_too(norm: Any, monkeypatch: 
     component = norm(5)
     randomise(component, rng)
     monkeypatch.setattr(norm, "backward", lambda *given: ((1 + 1e-6) * right(*given)[0], right(*given)[1]))
-    assert [check.verdict for check in check_gradients(component, x)] == ["wrong", "proven", "proven"]
+    assert [check.verdict for check in check_gradients(component, x).checks] == ["FAIL", "PASS", "PASS"]

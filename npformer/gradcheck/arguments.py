@@ -20,7 +20,9 @@ def check_arrays(inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> No
             raise ValueError(f"{name} must have at least one entry, but its shape is {array.shape}")
         if array.dtype.kind == "c":
             raise TypeError(f"{name} must be real, since complex step checks it, but its dtype is {array.dtype}")
-        if array.dtype in FLOATS and not np.isfinite(array).all():
+        if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and array.dtype not in FLOATS):
+            raise TypeError(f"{name} must be float64, float32 or integers, but its dtype is {array.dtype}")
+        if not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite, but {array[~np.isfinite(array)].flat[0]} is among its entries")
     for name in inputs.keys() & parameters.keys():
         raise ValueError(f"parameters must have names of their own, but {name} is an input too")
@@ -39,16 +41,14 @@ def check_pair(what: str, result: Any) -> tuple[Any, Tree]:
     output = np.asarray(result[0]) if isinstance(result[0], np.generic | float) else result[0]
     if not isinstance(output, np.ndarray):
         raise TypeError(f"the output of forward must be a NumPy array, but it is {describe(output)}")
-    if output.dtype.kind not in "fc" or output.size == 0:
+    if output.dtype not in FLOATS or output.size == 0:
         came = f"{output.dtype} of shape {output.shape}"
-        raise TypeError(f"the output of forward must be at least one floating number, but it is {came}")
+        raise TypeError(f"the output of forward must be at least one float64 or float32 number, but it is {came}")
     return output, dict(result[1])
 
 
-def check_cotangent(grad_output: Any, output: Array) -> Array | None:
-    """Check the caller's cotangent, if there is one, and return a copy."""
-    if grad_output is None:
-        return None
+def check_cotangent(grad_output: Any, output: Array) -> Array:
+    """Check the caller's cotangent, and return a copy."""
     if not isinstance(grad_output, np.ndarray):
         raise TypeError(f"grad_output must be a NumPy array, but it is {describe(grad_output)}")
     if grad_output.shape != output.shape or grad_output.dtype != output.dtype:
@@ -98,9 +98,11 @@ def check_along(along: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[s
     for name, vector in along.items():
         if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu":
             raise TypeError(f"along must hold real arrays, but {name} in it is {describe(vector)}")
-        if vector.shape != arrays[name].shape or not np.isfinite(vector).all():
+        if vector.shape != arrays[name].shape:
             raise ValueError(
-                f"along must hold finite arrays of the shapes of what moves, {arrays[name].shape} for {name}, but its "
-                f"shape is {vector.shape}"
+                f"along must hold arrays of the shapes of what moves, {arrays[name].shape} for {name}, but its shape "
+                f"is {vector.shape}"
             )
+        if not np.isfinite(vector).all():
+            raise ValueError(f"along must hold finite arrays, but {name} in it is not")
     return {name: np.asarray(vector, np.float64) for name, vector in along.items()}

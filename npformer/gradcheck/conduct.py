@@ -55,8 +55,8 @@ def observe(subject: Subject, grad_output: Array | None, random: np.random.Gener
     watched: Tree = {"an input": subject.inputs, "a parameter": subject.parameters()}
     before = fingerprints(watched)
     output, cache = subject.forward()
-    given = check_cotangent(grad_output, output)
-    cotangent = signed(random, output.shape, 0.5, 1.5).astype(output.dtype) if given is None else given
+    drawn = signed(random, output.shape, 0.5, 1.5).astype(output.dtype)
+    cotangent = drawn if grad_output is None else check_cotangent(grad_output, output)
     handed_over: Tree = {"its cache": cache, "grad_output": cotangent.copy()}
     watched |= handed_over
     before |= fingerprints(handed_over)

@@ -97,7 +97,7 @@ def hvp(
     def gradients(step: complex) -> dict[str, Any]:
         moved = _moved(checked, vectors, step)
         output, cache = moved.forward()
-        return moved.backward(np.asarray(cotangent).astype(output.dtype), cache)
+        return moved.backward(cotangent.astype(output.dtype), cache)
 
     return _derivative("backward", gradients(1j * STEP), gradients(WITNESS_STEP), gradients(-WITNESS_STEP))
 

@@ -111,10 +111,11 @@ def test_what_is_not_analytic_is_an_error_not_zero(forward: Callable[..., Any], 
         (np.ones(3), "along must be a dict of arrays by name, but it is a ndarray"),
         ({}, "along must have at least one name, but it is empty"),
         ({"y": np.ones(3)}, "along must name inputs or parameters, such as x, but it has 'y'"),
+        ({"x": np.full((1, 3), np.nan)}, "along must hold finite arrays, but x in it is not"),
         ({"x": [1.0, 2.0, 3.0]}, "along must hold real arrays, but x in it is a list"),
         (
             {"x": np.ones(2)},
-            "along must hold finite arrays of the shapes of what moves, (1, 3) for x, but its shape is (2,)",
+            "along must hold arrays of the shapes of what moves, (1, 3) for x, but its shape is (2,)",
         ),
     ],
 )
