@@ -108,7 +108,8 @@ class Truth:
         for side in (-h, h):
             once, twice, farther = (self.exact.complex_step({name: direction}, times * side) for times in (1, 2, 4))
             at_point = 2 * once - twice
-            sides.append(Difference(at_point, abs(at_point - (2 * twice - farther)) + 10 * EPS * self.exact.terms))
+            doubt = 10 * abs(at_point - (2 * twice - farther)) + 10 * EPS * self.exact.terms
+            sides.append(Difference(at_point, doubt))
         return sides[0], sides[1]
 
     def _beside(self, name: str, direction: Array) -> float:
