@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from npformer import __version__
+from npformer.accuracy import format_accuracy, measure_accuracy
 from npformer.gradcheck.report import YARDSTICKS, without_infinities
 from npformer.gradcheck.verdict import PASS
 from npformer.verify import DIRECTIONS, Row, Verification, conclude
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"npformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_verify(commands)
+    _add_accuracy(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -95,6 +97,28 @@ def _add_verify(commands: Any) -> None:
     parser.set_defaults(run=_verify)
 
 
+def _add_accuracy(commands: Any) -> None:
+    parser = commands.add_parser(
+        "accuracy",
+        help="measure the special functions against many digits",
+        description="Measure erf, the activations, softmax and layer norm against mpmath, in float64 and float32, and "
+        "print the largest errors. Needs mpmath: pip install mpmath. Exit status: 0 done, 2 bad usage.",
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument("--points", type=int, default=100_000, metavar="N", help="points per function and dtype")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="for the random points")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.set_defaults(run=_accuracy)
+
+
+def _accuracy(options: argparse.Namespace) -> int:
+    try:
+        print(format_accuracy(measure_accuracy(options.points, options.seed), options.markdown))
+    except (ImportError, ValueError) as error:
+        return _complain("accuracy", str(error))
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     names = ("sentences", "max_words", "num_layers", "d_model", "num_heads", "d_ff", "dropout", "activation")
@@ -104,11 +128,11 @@ def _verify(options: argparse.Namespace) -> int:
         settings["norm_first"] = not options.post_norm
         verification = Verification(text, **settings)
     except UnicodeDecodeError:
-        return _complain(f"--file must be UTF-8 text, but {options.file} is not")
+        return _complain("verify", f"--file must be UTF-8 text, but {options.file} is not")
     except OSError as error:
-        return _complain(f"--file must be a readable file, but {options.file} is not: {error.strerror}")
+        return _complain("verify", f"--file must be a readable file, but {options.file} is not: {error.strerror}")
     except ValueError as error:
-        return _complain(str(error))
+        return _complain("verify", str(error))
     rows: list[Row] = []
     report = print if not options.json else _silent
     report(_describe(verification, options))
@@ -154,8 +178,8 @@ def _describe(verification: Verification, options: argparse.Namespace) -> str:
     )
 
 
-def _complain(message: str) -> int:
-    print(f"npformer verify: {message}", file=sys.stderr)
+def _complain(command: str, message: str) -> int:
+    print(f"npformer {command}: {message}", file=sys.stderr)
     return BAD_USAGE
 
 
