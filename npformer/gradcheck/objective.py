@@ -66,6 +66,7 @@ class Objective:
         self.arrays = self.subject.arrays()
         self.output, cache = self.subject.forward()
         self.decisions = decisions_in(cache)
+        self.at_point = float((self.cotangent * self.output).sum().real)
         self.terms = float(np.abs(self.cotangent * self.output).sum())
 
     def value(self, direction: Direction, step: complex) -> tuple[Any, dict[str, bytes]]:
@@ -99,8 +100,10 @@ class Objective:
                 self.arrays[each][...] = array
         return farthest
 
-    def central_difference(self, direction: Direction, expected: float, share: float) -> tuple[Difference, bool]:
-        """The slope (f(a + hv) - f(a - hv)) / 2h, and whether it is one of a smooth function.
+    def central_difference(self, direction: Direction, expected: float, share: float) -> tuple[Difference, float]:
+        """The slope (f(a + hv) - f(a - hv)) / 2h, and how far the slopes on the two sides can differ at most.
+
+        That is (f(a + hv) - 2 f(a) + f(a - hv)) / h and its rounding error, or infinite where a decision changes.
 
         h shrinks until no decision (ReLU's x > 0) changes and the slope is what is expected, but for a share of it, or
         to its least. The rounding error is judged by the terms of f, the truncation error by the slope before.
@@ -113,7 +116,8 @@ class Objective:
             slope = float(above - below) / (2 * h)
             doubt = 10 * EPS * self.terms / h + (0.0 if math.isnan(before) else abs(slope - before))
             if h <= LEAST_REACH or (smooth and abs(slope - expected) <= doubt + share * abs(expected)):
-                return Difference(slope, doubt), smooth
+                bend = abs(float(above + below) - 2 * self.at_point) / h + 20 * EPS * self.terms / h
+                return Difference(slope, doubt), bend if smooth else math.inf
             h, before = h / 10, slope if smooth else math.nan
 
     def extrapolated(self, name: str, direction: Array, sides: tuple[int, int] = (1, -1)) -> Difference:

@@ -86,9 +86,9 @@ class Truth:
         if self.exact is None:
             return self._by_differences(name, direction, ours, self.refusal)
         truth = self.exact.complex_step({name: direction})
-        witness, smooth = self.real.central_difference({name: direction}, truth, OF_WITNESS)
-        agreed = agree(truth, witness)
-        if agreed and smooth and abs(ours - truth) <= allowed:
+        witness, bend = self.real.central_difference({name: direction}, truth, OF_WITNESS)
+        agreed, error = agree(truth, witness), abs(ours - truth)
+        if agreed and math.isfinite(bend) and (error <= allowed or error > 2 * bend):  # no kink could excuse that
             return Slope(truth, truth, 0.0, witness.slope)
         left, right = self.sides(name, direction)
         if agreed and agree(truth, left, OF_SIDES) and agree(truth, right, OF_SIDES):
