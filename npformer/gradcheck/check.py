@@ -184,12 +184,12 @@ def _settled_by_conduct(arrays: dict[str, Array], conduct: Conduct) -> dict[str,
 def _check_array(
     name: str, conduct: Conduct, truth: Truth, directions: int | None, random: np.random.Generator
 ) -> ArrayCheck:
-    gradient, sizes = np.asarray(conduct.gradients[name]), conduct.sizes.get(name)
+    gradient = np.asarray(conduct.gradients[name])
     along = Directions(gradient.shape, directions, int(random.integers(2**32)))
-    check = judge(name, gradient, sizes, along, truth, conduct.largest)
+    check = judge(name, conduct, along, truth)
     if directions is not None and check.verdict != PASS and gradient.size <= SMALL:
         along = Directions(gradient.shape, None, 0)
-        by_entry = judge(name, gradient, sizes, along, truth, conduct.largest)
+        by_entry = judge(name, conduct, along, truth)
         check = by_entry if by_entry.verdict != PASS or check.verdict == UNDECIDED else check
     elif directions is not None and check.verdict == FAIL:
         allowed = check.tolerance * float(np.abs(gradient).max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from npformer.gradcheck.terms import term_sizes
 OF_LINEARITY = 1e4
 # A forward that sums in an order of chance, as on a GPU, varies by a few roundings.
 OF_REPETITION = 1e3
+SHAKES = 3
 FACTOR = -(2.0**20)  # a power of two scales without rounding; it is large, so that clipping shows
 
 
@@ -29,6 +31,7 @@ class Conduct:
     fault is what backward did, and excuse what forward did, so that backward cannot be judged; both mostly empty.
     """
 
+    subject: Subject
     cotangent: Array
     output: Array
     cache: Tree
@@ -41,6 +44,22 @@ class Conduct:
     def decisions(self) -> dict[str, bytes]:
         """What forward decided in its own dtype."""
         return decisions_in(self.cache)
+
+    @cached_property
+    def shaken(self) -> list[dict[str, Any]]:
+        """The gradients of some runs before which every array, the cotangent too, moved in its last bit.
+
+        How far they differ is the noise of backward, that of its cache included, whatever it is written with.
+        """
+        random = np.random.default_rng(0)
+        runs = []
+        for _ in range(SHAKES):
+            moved = {name: _moved(array, random) for name, array in self.subject.arrays().items()}
+            other = self.subject.replaced(moved)
+            _, cache = other.forward()
+            if decisions_in(cache) == self.decisions:  # what happens across a kink is no rounding
+                runs.append(other.backward(_moved(self.cotangent, random), cache))
+        return runs
 
     @property
     def largest(self) -> float:
@@ -78,7 +97,7 @@ def observe(subject: Subject, grad_output: Array | None, random: np.random.Gener
             fault = fault or _not_linear(subject, cotangent, cache, gradients, sizes, random)
         except Exception as error:  # what backward did once without an error it must do again
             fault = f"backward raised {type(error).__name__} ({error}) when it was called again"
-    return Conduct(cotangent, output, cache, gradients, sizes, fault, excuse)
+    return Conduct(subject, cotangent, output, cache, gradients, sizes, fault, excuse)
 
 
 def _unsteady(subject: Subject, cotangent: Array, cache: Tree, gradients: dict[str, Any]) -> str:
@@ -118,8 +137,8 @@ def _not_linear(
     of_another = subject.backward(another.copy(), cache)
     of_multiple = subject.backward(FACTOR * cotangent, cache)
     of_sum = subject.backward(cotangent + another, cache)
-    nudge = np.finfo(cotangent.dtype).eps * random.choice([-1.0, 1.0], cotangent.shape)
-    of_nudged = subject.backward((cotangent * (1 + nudge)).astype(cotangent.dtype), cache)
+    of_nudged = subject.backward(_moved(cotangent, random), cache)
+    overall = max(float(np.abs(grad).max()) for grad in (cotangent, *gradients.values()) if np.size(grad))
     for name, grad in gradients.items():
         runs = [run.get(name) for run in (gradients, of_another, of_multiple, of_sum, of_nudged)]
         if any(gradient_fault(run, np.shape(grad)) for run in runs):
@@ -127,13 +146,21 @@ def _not_linear(
         one, two, multiple, total, nudged = (np.asarray(run, np.float64) for run in runs)
         rounding = float(np.finfo(cotangent.dtype).eps)
         moved = np.abs(nudged - one).max()
-        terms = sizes[name].max() if name in sizes else 0.0
+        terms = sizes[name].max() if name in sizes else overall
         allowed = OF_LINEARITY * (moved + rounding * max(np.abs(one).max(), np.abs(two).max(), terms)) + 1e-37
         for sort, error in (("multiple", multiple / FACTOR - one), ("sum", total - one - two)):
             if not np.abs(error).max() <= allowed:
                 off = f"that of a {sort} is off by {np.abs(error).max():.2g} in {name}"
                 return f"backward is not linear in grad_output: {off}"
     return ""
+
+
+def _moved(array: Array, random: np.random.Generator) -> Array:
+    """Return the array moved in its last bits, at random up or down."""
+    moved: Array = (array * (1 + np.finfo(array.dtype).eps * random.choice([-1.0, 1.0], array.shape))).astype(
+        array.dtype
+    )
+    return moved
 
 
 def fingerprints(tree: Tree) -> dict[str, bytes]:

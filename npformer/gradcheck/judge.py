@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from npformer.component import Array
+from npformer.gradcheck.arguments import gradient_fault
+from npformer.gradcheck.conduct import Conduct
 from npformer.gradcheck.objective import EPS, Directions, length
 from npformer.gradcheck.truth import Slope, Truth
 from npformer.gradcheck.verdict import FAIL, OF_LARGEST, PASS, UNDECIDED, ArrayCheck, WrongEntry
@@ -27,6 +30,7 @@ OF_DOUBT, BEYOND_DOUBT, OF_PRECISION = 3, 30, 70
 OF_JOINT = 1e-6
 # Below this, products with the complex step of 1e-200 leave the range of float64.
 TINY = 1e-100
+TINY_SINGLE = 1e-32  # and below this, products of float32
 SHOWN = 5  # wrong entries are reported up to this number
 
 
@@ -81,24 +85,20 @@ class _Measure:
 
 def judge(
     name: str,
-    gradient: Array,
-    sizes: Array | None,
+    conduct: Conduct,
     directions: Directions,
     truth: Truth,
-    overall: float,
 ) -> ArrayCheck:
-    """Judge a well-formed gradient by its slopes.
-
-    sizes are those of the gradient's terms, None if unknown; overall is the largest entry of all gradients.
-    """
-    slopes = _Slopes(name, gradient, sizes, directions, truth, overall)
-    measure = _by_differences(slopes) if slopes.blame else _by_complex_step(slopes, name, directions, truth, overall)
+    """Judge a well-formed gradient by its slopes."""
+    gradient, sizes = np.asarray(conduct.gradients[name]), conduct.sizes.get(name)
+    slopes = _Slopes(name, gradient, sizes, directions, truth, conduct.largest)
+    measure = _by_differences(slopes) if slopes.blame else _by_complex_step(slopes, name, directions, truth, conduct)
     beyond = np.maximum(slopes.errors - measure.allowed, 0)
     excuse = measure.excuse
     if not (np.isfinite(slopes.errors).all() and np.isfinite(slopes.witness).all()):
         excuse = "forward or its slope is not finite near this point"
-    elif np.any(beyond > 0) and slopes.errors.max() < TINY:
-        excuse = "the slopes are too small for a complex step of 1e-200"
+    elif np.any(beyond > 0) and slopes.errors.max() < (TINY if slopes.factor == 1 else TINY_SINGLE):
+        excuse = "the slopes are too small for a complex step of 1e-200, or for float32"
     elif np.any(beyond > 0) and np.all((slopes.kinked & ~slopes.single)[beyond > 0]):
         excuse = (
             "the point lies on kinks, such as 0 for ReLU, and one-sided slopes bound a subgradient only at a single one"
@@ -170,9 +170,9 @@ def _by_differences(slopes: _Slopes) -> _Measure:
     return _Measure(yardstick, scale, OF_LARGEST * slopes.factor + OF_DOUBT * precision, allowed, excuse)
 
 
-def _by_complex_step(slopes: _Slopes, name: str, directions: Directions, truth: Truth, overall: float) -> _Measure:
+def _by_complex_step(slopes: _Slopes, name: str, directions: Directions, truth: Truth, conduct: Conduct) -> _Measure:
     """A complex step is exact; the question is what rounding in backward and in forward may do to a right gradient."""
-    errors, farthest = slopes.errors, slopes.errors.max()
+    errors, farthest, overall = slopes.errors, slopes.errors.max(), conduct.largest
     scale, tolerance = np.full_like(errors, slopes.largest), OF_LARGEST * slopes.factor
     if truth.exact is None or (slopes.largest > 0 and _ratio(errors, scale) <= tolerance):
         return _Measure("largest", scale, tolerance, tolerance * scale + slopes.doubts)
@@ -193,12 +193,23 @@ def _by_complex_step(slopes: _Slopes, name: str, directions: Directions, truth: 
     allowed = np.maximum(tolerance * scale, np.maximum(by_terms, by_conditioning)) + slopes.doubts
     if np.all(errors <= allowed):
         return _Measure("terms", allowed / of_terms, of_terms, allowed)
+    noise = _noise(slopes, [run.get(name) for run in conduct.shaken], directions)
+    if farthest <= min(OF_CONDITIONING * noise, by_forward):
+        allowed = np.full_like(errors, OF_CONDITIONING * noise)
+        return _Measure("conditioning", np.full_like(errors, noise), float(OF_CONDITIONING), allowed + slopes.doubts)
     excuse = ""
     if sizes is None and farthest <= by_forward:
         excuse = "the error is of the size of rounding, and the terms of the gradient are unknown"
     elif farthest <= OF_CONDITIONING * truth.forward_error * slopes.largest:
         excuse = f"forward itself is off by {truth.forward_error:.2g} of its largest output in its own dtype"
     return _Measure("largest", scale, tolerance, allowed, excuse)
+
+
+def _noise(slopes: _Slopes, runs: list[Any], directions: Directions) -> float:
+    """How far our slopes move when every array moves in its last bit."""
+    well_formed = [np.asarray(run) for run in runs if not gradient_fault(run, slopes.shape)]
+    moved = [[float((run * direction).sum()) for direction in directions] for run in well_formed]
+    return float(np.abs(np.array(moved) - slopes.ours).max()) if moved else 0.0
 
 
 def _ratio(errors: Array, scales: Array) -> float:

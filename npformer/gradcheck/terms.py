@@ -38,7 +38,7 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __init__(self, value: Array, square: Array | None = None):
         self.value = value
-        own = value * value
+        own = np.square(value, dtype=np.float64)  # in float32 the squares of small values would be 0
         self.square = own if square is None else np.maximum(square, own)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
@@ -50,7 +50,9 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
             return None
         operation = getattr(ufunc, method)
         value = operation(*map(_value, inputs), **options)
-        rule = LINEAR.get(ufunc) if method in ("__call__", "reduce") else None
+        if method not in ("__call__", "reduce"):
+            raise TypeError(f"Terms cannot go through {ufunc.__name__}.{method}")
+        rule = LINEAR.get(ufunc)
         result = Terms(value, rule and getattr(rule, method)(*map(_square, inputs), **options))
         if out is not None:
             out[0].value[...], out[0].square[...] = result.value, result.square
@@ -61,9 +63,14 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
         if function is np.mean:
             return arguments[0].mean(*arguments[1:], **options)
         value = function(*_each(_value, arguments), **_each(_value, options))
-        if function in SAME_ON_SQUARES:
-            return Terms(value, function(*_each(_square, arguments), **_each(_square, options)))
-        return Terms(value) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+        if function in NOT_LINEAR:
+            return Terms(value)
+        if function not in SAME_ON_SQUARES:  # to start again from the value would make the terms too small
+            raise TypeError(f"Terms cannot go through {function.__name__}")
+        square = function(*_each(_square, arguments), **_each(_square, options))
+        if isinstance(value, list):
+            return [Terms(*pair) for pair in zip(value, square, strict=True)]
+        return Terms(value, square)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("shape", "ndim", "size", "dtype"):
@@ -107,7 +114,8 @@ def _value(operand: Any) -> Any:
 def _square(operand: Any) -> Any:
     if isinstance(operand, Terms):
         return operand.square
-    return operand * operand if isinstance(operand, np.ndarray | np.number | int | float) else operand
+    is_number = isinstance(operand, np.ndarray | np.number | int | float)
+    return np.square(operand, dtype=np.float64) if is_number else operand
 
 
 # What happens to squares under the functions that are linear in each operand.
@@ -123,7 +131,13 @@ LINEAR: dict[np.ufunc, np.ufunc] = {
 SAME_ON_SQUARES: set[Callable[..., Any]] = {
     *(np.sum, np.dot, np.inner, np.outer, np.tensordot, np.einsum, np.trace, np.cumsum),
     *(np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ravel, np.broadcast_to),
+    *(np.split, np.array_split, np.hstack, np.vstack, np.column_stack, np.resize, np.take, np.diagonal),
     *(np.concatenate, np.stack, np.where, np.flip, np.roll, np.repeat, np.tile, np.copy, np.zeros_like),
+}
+# Those after which the terms start again.
+NOT_LINEAR: set[Callable[..., Any]] = {
+    *(np.clip, np.max, np.min, np.linalg.norm),
+    *(np.ones_like, np.empty_like, np.full_like),
 }
 METHODS = {"reshape", "transpose", "swapaxes", "ravel", "flatten", "squeeze", "sum", "dot", "copy", "astype", "repeat"}
 
