@@ -1,0 +1,22 @@
+"""Correct forwards and backwards in other algebra or other summation order: the checker must reject none of them.
+
+All are backward stable: each is the exact result for inputs that are off by a few roundings, or has an error of a few
+roundings of the terms that it sums. Single-pass variance, σ(1 - σ) for large x and their like are not among them.
+"""
+
+from rewrites import activations, attention, composites, embedding, linear, norm  # they register what they define
+from rewrites.functions import as_functions
+from rewrites.registry import REWRITES, Rewrite, plant
+
+__all__ = [
+    "REWRITES",
+    "Rewrite",
+    "activations",
+    "as_functions",
+    "attention",
+    "composites",
+    "embedding",
+    "linear",
+    "norm",
+    "plant",
+]
