@@ -126,7 +126,7 @@ def check_gradients(
         ]
     beyond = sorted(conduct.gradients.keys() - arrays.keys()) if only is None else []
     checks += [ArrayCheck(name, 0, FAIL, reason="backward returned a gradient of what has none") for name in beyond]
-    return Report(checked.title, directions, seed, tuple(checks))
+    return Report(checked.title, directions and int(directions), int(seed), tuple(checks))
 
 
 def assert_gradient(

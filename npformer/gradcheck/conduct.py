@@ -12,7 +12,7 @@ import numpy as np
 from npformer.component import Array, Tree, flatten
 from npformer.gradcheck.arguments import check_cotangent, gradient_fault
 from npformer.gradcheck.cases import signed
-from npformer.gradcheck.objective import decisions_in
+from npformer.gradcheck.objective import SHAKES, decisions_in
 from npformer.gradcheck.subject import Subject
 from npformer.gradcheck.terms import term_sizes
 
@@ -20,7 +20,6 @@ from npformer.gradcheck.terms import term_sizes
 OF_LINEARITY = 1e4
 # A forward that sums in an order of chance, as on a GPU, varies by a few roundings.
 OF_REPETITION = 1e3
-SHAKES = 3
 FACTOR = -(2.0**20)  # a power of two scales without rounding; it is large, so that clipping shows
 
 

@@ -21,6 +21,8 @@ from npformer.gradcheck.verdict import FAIL, OF_LARGEST, PASS, UNDECIDED, ArrayC
 # last bit. An error of a millionth is 2,000 times that or more.
 OF_TERMS = 1e-14
 OF_CONDITIONING = 100
+# Where that is more than this of the largest gradient, a PASS would say nothing.
+OF_MILLIONTH = 1e-6
 # A backward may inflate its own terms. So they only excuse an error of this many times what rounding can do to forward.
 OF_FORWARD = 1e4
 # Differences prove a gradient to 3 times their doubt, and disprove it from 30 times on. They are of no use where the
@@ -55,6 +57,9 @@ class _Slopes:
         self.sizes = None if sizes is None else np.array([length(sizes * direction) for direction in directions])
         self.blame = next((slope.blame for slope in self.true if slope.blame), "")
         self.kinked = np.array([slope.kinks != 0 for slope in self.true])
+        # on a kink, and not the slope of the side that forward itself takes there
+        off_branch = [abs(ours - each.at_point) > allowed for ours, each in zip(self.ours, self.true, strict=True)]
+        self.off_branch = self.kinked & np.array(off_branch)
         self.single = np.array([slope.kinks == 1 for slope in self.true])
 
     def wrong_entries(self, beyond: Array) -> tuple[WrongEntry, ...]:
@@ -97,8 +102,12 @@ def judge(
     excuse = measure.excuse
     if not (np.isfinite(slopes.errors).all() and np.isfinite(slopes.witness).all()):
         excuse = "forward or its slope is not finite near this point"
-    elif np.any(beyond > 0) and slopes.errors.max() < (TINY if slopes.factor == 1 else TINY_SINGLE):
+    elif (
+        np.any(beyond > 0) and not slopes.blame and slopes.errors.max() < (TINY if slopes.factor == 1 else TINY_SINGLE)
+    ):
         excuse = "the slopes are too small for a complex step of 1e-200, or for float32"
+    elif directions.number is not None and slopes.off_branch.any() and not np.any(beyond > 0):
+        excuse = "the point lies on kinks, such as 0 for ReLU, where a slope along many entries hides errors"
     elif np.any(beyond > 0) and np.all((slopes.kinked & ~slopes.single)[beyond > 0]):
         excuse = (
             "the point lies on kinks, such as 0 for ReLU, and one-sided slopes bound a subgradient only at a single one"
@@ -179,24 +188,27 @@ def _by_complex_step(slopes: _Slopes, name: str, directions: Directions, truth: 
 
     sizes, of_terms = slopes.sizes, OF_TERMS * slopes.factor
     cancels = sizes is not None and _ratio(errors, sizes) <= of_terms
+    overall = max(overall, truth.real.typical_slope(name))  # of a saturated softmax all gradients cancel
     if sizes is not None and cancels and farthest <= OF_FORWARD * slopes.rounding * overall:
         return _Measure("terms", sizes, of_terms, of_terms * sizes + slopes.doubts)
     spread = truth.exact.spread(name, directions, np.array([slope.left for slope in slopes.true]), slopes.rounding)
-    by_forward = OF_FORWARD * (spread + slopes.rounding * overall)
+    spread = np.maximum(spread, min(float(spread.max()), slopes.rounding * overall))  # by chance one may stand still
+    by_forward = OF_FORWARD * (spread.max() + slopes.rounding * overall)
     by_conditioning = (
         OF_CONDITIONING * spread * (not slopes.kinked.any())
     )  # at a kink slopes move by more than rounding
-    if not cancels and farthest <= by_conditioning:
-        allowed = np.full_like(errors, by_conditioning)
-        return _Measure("conditioning", np.full_like(errors, spread), float(OF_CONDITIONING), allowed + slopes.doubts)
+    if not cancels and np.all(errors <= by_conditioning):
+        excuse = "forward is so ill-conditioned here that its rounding would hide errors of a millionth"
+        excuse = excuse if by_conditioning.max() > OF_MILLIONTH * slopes.factor * overall else ""
+        return _Measure("conditioning", spread, float(OF_CONDITIONING), by_conditioning + slopes.doubts, excuse)
     by_terms = np.zeros_like(errors) if sizes is None else np.minimum(of_terms * sizes, by_forward)
     allowed = np.maximum(tolerance * scale, np.maximum(by_terms, by_conditioning)) + slopes.doubts
     if np.all(errors <= allowed):
         return _Measure("terms", allowed / of_terms, of_terms, allowed)
     noise = _noise(slopes, [run.get(name) for run in conduct.shaken], directions)
-    if farthest <= min(OF_CONDITIONING * noise, by_forward):
-        allowed = np.full_like(errors, OF_CONDITIONING * noise)
-        return _Measure("conditioning", np.full_like(errors, noise), float(OF_CONDITIONING), allowed + slopes.doubts)
+    noise = np.maximum(noise, min(float(noise.max()), slopes.rounding * overall))
+    if np.all(errors <= np.minimum(OF_CONDITIONING * noise, by_forward)):
+        return _Measure("conditioning", noise, float(OF_CONDITIONING), OF_CONDITIONING * noise + slopes.doubts)
     excuse = ""
     if sizes is None and farthest <= by_forward:
         excuse = "the error is of the size of rounding, and the terms of the gradient are unknown"
@@ -205,11 +217,12 @@ def _by_complex_step(slopes: _Slopes, name: str, directions: Directions, truth: 
     return _Measure("largest", scale, tolerance, allowed, excuse)
 
 
-def _noise(slopes: _Slopes, runs: list[Any], directions: Directions) -> float:
-    """How far our slopes move when every array moves in its last bit."""
+def _noise(slopes: _Slopes, runs: list[Any], directions: Directions) -> Array:
+    """How far each of our slopes moves when every array moves in its last bit."""
     well_formed = [np.asarray(run) for run in runs if not gradient_fault(run, slopes.shape)]
     moved = [[float((run * direction).sum()) for direction in directions] for run in well_formed]
-    return float(np.abs(np.array(moved) - slopes.ours).max()) if moved else 0.0
+    farthest: Array = np.abs(np.array([*moved, slopes.ours]) - slopes.ours).max(axis=0)
+    return farthest
 
 
 def _ratio(errors: Array, scales: Array) -> float:

@@ -14,7 +14,9 @@ from npformer.gradcheck.cases import signed
 from npformer.gradcheck.subject import Subject
 
 STEP = 1e-200
-REACH, LEAST_REACH = 1e-5, 1e-10  # the first step of the central difference, and the last
+# The first step of the central difference; the last, for arrays and slopes of ordinary size; the last for any.
+REACH, LEAST_REACH, TINIEST = 1e-5, 1e-10, 1e-300
+SHAKES = 10  # how often arrays are moved in their last bits
 WIDEST, HALVINGS, ORDERS = 0.1, 24, 4  # the first step of the extrapolated one, how often it is halved, columns
 EPS = float(np.finfo(np.float64).eps)
 
@@ -56,6 +58,10 @@ class Difference(NamedTuple):
     slope: float
     doubt: float
 
+    def betters(self, other: Difference) -> bool:
+        """Whether this one, of a smaller step, is more precise than the other or contradicts it."""
+        return self.doubt < other.doubt or abs(self.slope - other.slope) > 3 * (self.doubt + other.doubt)
+
 
 class Objective:
     """f as a function of the arrays of a private copy of the subject, in a dtype of its own."""
@@ -85,20 +91,25 @@ class Objective:
         """The slope f'(a; v) = f(a + ihv).imag / h, or that at a + beside * v."""
         return float(self.value(direction, beside + 1j * STEP)[0].imag / STEP)
 
-    def spread(self, name: str, directions: Directions, slopes: Array, rounding: float) -> float:
-        """How far the slopes move when every array moves in its last bit: what cannot be known of them."""
+    def spread(self, name: str, directions: Directions, slopes: Array, rounding: float) -> Array:
+        """How far each slope moves when every array moves in its last bit: what cannot be known of it."""
         random = np.random.default_rng(0)
         kept = {each: array.copy() for each, array in self.arrays.items()}
-        farthest = 0.0
-        for _ in range(3):
+        farthest = np.zeros(len(slopes))
+        for _ in range(SHAKES):
             for array in self.arrays.values():
                 array *= 1 + rounding * random.choice([-1.0, 1.0], array.shape)
             if decisions_in(self.subject.forward()[1]) == self.decisions:  # what happens across a kink is no rounding
                 moved = [self.complex_step({name: direction}) for direction in directions]
-                farthest = max(farthest, float(np.abs(moved - slopes).max()))
+                farthest = np.maximum(farthest, np.abs(moved - slopes))
             for each, array in kept.items():
                 self.arrays[each][...] = array
         return farthest
+
+    def typical_slope(self, name: str) -> float:
+        """How steep f is if it changes by all its terms while an array changes by all of itself."""
+        array = self.arrays[name]
+        return self.terms / (float(np.ptp(array)) or float(np.abs(array).max()) or 1.0)
 
     def central_difference(self, direction: Direction, expected: float, share: float) -> tuple[Difference, float]:
         """The slope (f(a + hv) - f(a - hv)) / 2h, and how far the slopes on the two sides can differ at most.
@@ -108,16 +119,25 @@ class Objective:
         h shrinks until no decision (ReLU's x > 0) changes and the slope is what is expected, but for a share of it, or
         to its least. The rounding error is judged by the terms of f, the truncation error by the slope before.
         """
-        h, before = REACH, math.nan
+        scale = max(float(np.abs(self.arrays[name]).max()) for name in direction) or 1.0
+        # A step must not be longer than what f takes to change by all of itself.
+        least = min(LEAST_REACH * min(scale, 1.0), 1e-3 * self.terms / abs(expected) if expected else math.inf)
+        h, before, best = REACH, math.nan, Difference(math.nan, math.inf)
         while True:
             above, decisions_above = self.value(direction, h)
             below, decisions_below = self.value(direction, -h)
             smooth = decisions_above == self.decisions == decisions_below
             slope = float(above - below) / (2 * h)
-            doubt = 10 * EPS * self.terms / h + (0.0 if math.isnan(before) else abs(slope - before))
-            if h <= LEAST_REACH or (smooth and abs(slope - expected) <= doubt + share * abs(expected)):
+            of_rounding = 10 * EPS * (self.terms + scale * max(abs(slope), abs(expected))) / h
+            newest = Difference(slope, of_rounding + (0.0 if math.isnan(before) else abs(slope - before)))
+            # A smaller step has more rounding, and agrees with anything in the end: it counts where it contradicts.
+            if not math.isnan(before) and newest.betters(best):
+                best = newest
+            so_far = best if best.doubt < math.inf else newest
+            agreed = abs(so_far.slope - expected) <= so_far.doubt + share * abs(expected)
+            if h <= max(least, TINIEST) or (smooth and agreed):
                 bend = abs(float(above + below) - 2 * self.at_point) / h + 20 * EPS * self.terms / h
-                return Difference(slope, doubt), bend if smooth else math.inf
+                return so_far, bend if smooth else math.inf
             h, before = h / 10, slope if smooth else math.nan
 
     def extrapolated(self, name: str, direction: Array, sides: tuple[int, int] = (1, -1)) -> Difference:
@@ -127,21 +147,25 @@ class Objective:
         Sides (1, -1) give the central difference; (1, 0) and (0, -1) the one-sided ones.
         """
         array = self.arrays[name]
-        scale = (float(np.abs(array).max()) or 1.0) / float(np.abs(direction).max())
-        noise = self._noise(name, scale * direction, sides)
+        most = float(array.std()) or float(np.abs(array).max()) or 1.0
+        moving = float(np.abs(array[direction != 0]).max()) or most  # may be a small entry beside large ones
+        scale, local = (each / float(np.abs(direction).max()) for each in (most, moving))
+        noise = self._noise(name, local * direction, sides)
         ratio = 4 if sides == (1, -1) else 2  # the error is a series in h² for the central difference, in h for others
         h = WIDEST * scale
         best, last = Difference(math.nan, math.inf), list[float]()
-        for _ in range(HALVINGS):
+        for _ in range(HALVINGS + max(0, math.ceil(math.log2(most / moving)))):
             (above, upper), (below, lower) = (self._reached(name, side * h, direction) for side in sides)
             row = [(above - below) / (upper - lower) if upper > lower else math.nan]
+            newest = Difference(math.nan, math.inf)
             for order in range(1, min(len(last) + 1, ORDERS)):
                 row.append(row[-1] + (row[-1] - last[order - 1]) / (ratio**order - 1))
                 doubt = max(abs(row[order] - row[order - 1]), abs(row[order] - last[order - 1])) + 3 * noise / h
-                if doubt < best.doubt:
-                    best = Difference(row[order], doubt)
-            if 3 * noise / h > best.doubt:  # a smaller step can only be worse
-                break
+                if doubt < newest.doubt:
+                    newest = Difference(row[order], doubt)
+            # Neighbours that agree by chance, as over whole periods of a sine, are contradicted by smaller steps.
+            if newest.betters(best):
+                best = newest
             h, last = h / 2, row
         return best
 

@@ -81,7 +81,12 @@ class Terms(np.lib.mixins.NDArrayOperatorsMixin):
             return lambda *arguments, **options: Terms(
                 getattr(self.value, name)(*arguments, **options), getattr(self.square, name)(*arguments, **options)
             )
+        if name in ("max", "min"):
+            return lambda *arguments, **options: Terms(getattr(self.value, name)(*arguments, **options))
         raise AttributeError(f"Terms has no {name}")
+
+    def __array__(self, *arguments: Any, **options: Any) -> Array:
+        raise TypeError("an array with terms cannot be made one without")  # NumPy would make one of objects, slowly
 
     def __getitem__(self, index: Any) -> Terms:
         return Terms(self.value[index], self.square[index])

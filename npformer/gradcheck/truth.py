@@ -48,6 +48,7 @@ class Slope(NamedTuple):
     witness: float
     kinks: int | None = 0
     blame: str = ""
+    at_point: float = math.nan
 
     def error(self, ours: float) -> float:
         """How far a slope is from all that are right: the two and what lies between."""
@@ -95,7 +96,8 @@ class Truth:
             return Slope(truth, truth, 0.0, witness.slope)
         if agreed or agree((left.slope + right.slope) / 2, witness):
             kinks = self._decisions_between(name, direction, self.exact)
-            return Slope(left.slope, right.slope, left.doubt + right.doubt, witness.slope, kinks)
+            doubt = left.doubt + right.doubt
+            return Slope(left.slope, right.slope, doubt, witness.slope, kinks, at_point=truth)
         blame = f"complex step gives {truth:.6g}, a central difference {witness.slope:.6g}: forward is not analytic"
         return self._by_differences(name, direction, ours, f"{blame}; {SUSPECTS}")
 

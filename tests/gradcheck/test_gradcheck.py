@@ -191,3 +191,22 @@ def test_what_came_in_is_as_before() -> None:
     check_gradients(case.component, *case.inputs, directions=1, **case.options)
     assert case.options["rng"].bit_generator.state == state
     assert np.array_equal(case.component.parameters()["self_attn"]["norm"]["weight"], parameters)
+
+
+def test_an_ill_conditioned_entry_does_not_excuse_another() -> None:
+    def forward(x: Array) -> Array:
+        return np.asarray(np.sin(x * [1e9, 3.0]))
+
+    def backward(grad_output: Array, x: Array) -> Array:
+        return np.asarray(grad_output * np.cos(x * [1e9, 3.0]) * [1e9, 3.0])
+
+    x = np.array([1.0, 0.4])
+    assert check_gradients((forward, backward), x).verdict != "FAIL"
+    assert check_gradients((forward, lambda g, x: backward(g, x) * [1, 2]), x).verdict != "PASS"
+
+
+def test_whole_numbers_of_numpy_are_taken_and_go_into_json() -> None:
+    numbers: dict[str, Any] = {"directions": np.int64(2), "seed": np.int64(3)}
+    report = check_gradients(LayerNorm(3), np.array([[1.0, 2.0, 4.0]]), **numbers)
+    assert (report.to_dict()["directions"], report.to_dict()["seed"]) == (2, 3)
+    assert '"seed": 3' in report.to_json()

@@ -141,3 +141,18 @@ def test_a_float32_decision_within_rounding_of_the_kink_does_not_fail() -> None:
 
     report = check_gradients(Rectified(), np.ones((1, 2), np.float32))
     assert "FAIL" not in {check.verdict for check in report.checks}, report
+
+
+@pytest.mark.parametrize("size", [10, 3000])
+def test_along_directions_kinks_do_not_hide_what_is_wrong_elsewhere(size: int) -> None:
+    """The slopes on the two sides are far apart where many entries are on kinks, and much lies between them."""
+
+    def backward(relu: Any, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+        return relu.right(grad_output, cache)[0] * np.where(np.arange(size) == 0, 1.5, 1.0), {}
+
+    x = np.zeros(size)
+    x[0] = 1
+    for seed in range(5):
+        report = check_gradients(planted(ReLU(), backward), x, directions=3, seed=seed)
+        assert report.verdict == ("FAIL" if size == 10 else "UNDECIDED"), (seed, report)
+        assert check_gradients(ReLU(), x, directions=3, seed=seed).verdict != "FAIL"

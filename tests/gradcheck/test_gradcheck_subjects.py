@@ -181,3 +181,12 @@ def test_a_subject_that_cannot_be_copied_is_an_error() -> None:
 
     with pytest.raises(TypeError, match=r"but a Handle is not \(a handle\); give it as a pair of functions"):
         check_gradients(Handle(), X[:, :2])
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+def test_a_lost_slope_is_seen_beside_a_large_constant(offset: float) -> None:
+    def forward(x: Array) -> Array:
+        return np.asarray(absolute(x) + offset)
+
+    assert check_gradients((forward, zeros_backward), POINT).verdict == "FAIL"
+    assert check_gradients((forward, absolute_backward), POINT).verdict == "PASS"
