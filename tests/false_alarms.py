@@ -141,14 +141,14 @@ def judge(index: int, seed: int) -> Judged:
     return draw(seed, index).judged()
 
 
-def judgements(cases: int, seed: int, processes: int) -> Iterator[Judged]:
-    """Judge trials 0 to cases - 1."""
+def judgements(indices: Iterable[int], seed: int, processes: int) -> Iterator[Judged]:
+    """Judge the trials of these indices."""
     judge_one = partial(judge, seed=seed)
     if processes == 1:
-        yield from map(judge_one, range(cases))
+        yield from map(judge_one, indices)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(judge_one, range(cases), chunksize=20)
+        yield from pool.map(judge_one, indices, chunksize=20)
 
 
 def tally(judged: Iterable[Judged]) -> tuple[Counter[tuple[str, str]], Counter[str]]:
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many run at once (default: 1)")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
-    counts, reasons = tally(judgements(options.cases, options.seed, options.processes))
+    counts, reasons = tally(judgements(range(options.cases), options.seed, options.processes))
     for reason, number in reasons.most_common():
         print(f"UNDECIDED {number:,} in {reason}")
     print(f"{summary(counts)}, in {time.perf_counter() - start:.0f} s")

@@ -1,20 +1,29 @@
 """The checker rejects nothing that is correct: the short form of ``python tests/false_alarms.py``."""
 
 import copy
+from collections.abc import Iterator
+from itertools import count, islice
 
 import numpy as np
 import pytest
-from false_alarms import Trial, judge, judgements, main, tally
+from false_alarms import Trial, draw, judge, judgements, main, tally
 from rewrites import REWRITES
 from rewrites.registry import parts_by_case
 
 from npformer.gradcheck.subject import named_gradients
 
 CASES_IN_SHORT = 500
+SEED = 1
+COSTLY = {"EncoderLayer, pre-norm", "EncoderLayer, post-norm", "Encoder", "SharedEncoder", "TokenEncoder"}
+
+
+def indices() -> Iterator[int]:
+    """Leave out three in four of those cases that take ten times as long as the others."""
+    return (index for index in count() if index % 4 == 0 or draw(SEED, index).case not in COSTLY)
 
 
 def test_no_random_correct_case_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
-    counts, reasons = tally(judgements(CASES_IN_SHORT, seed=1, processes=1))
+    counts, reasons = tally(judgements(islice(indices(), CASES_IN_SHORT), SEED, processes=1))
     assert counts.total() == CASES_IN_SHORT
     assert not any(verdict == "FAIL" for verdict, _ in counts), capsys.readouterr().out
     assert reasons.total() <= CASES_IN_SHORT // 100, capsys.readouterr().out

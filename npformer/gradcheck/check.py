@@ -11,7 +11,7 @@ import numpy as np
 
 from npformer.component import Array
 from npformer.gradcheck.arguments import check_by_position, check_names, gradient_fault
-from npformer.gradcheck.conduct import Conduct, observe
+from npformer.gradcheck.conduct import Conduct, is_flat, observe
 from npformer.gradcheck.joint import pass_together
 from npformer.gradcheck.judge import judge
 from npformer.gradcheck.locate import locate
@@ -22,7 +22,7 @@ from npformer.gradcheck.truth import Truth
 from npformer.gradcheck.verdict import FAIL, PASS, UNDECIDED, ArrayCheck
 from npformer.shapes import check_count, check_flag
 
-FLAT = "a grad_output whose entries are all equal hides mistakes, such as a softmax without its row sum"
+FLAT = "a grad_output that is constant along an axis hides mistakes, such as a softmax without its row sum"
 OTHERWISE = "a decision, such as ReLU's x > 0, fell otherwise in float64: an input lies within rounding of it"
 SMALL = 500  # entries: arrays up to this size are looked at entry by entry where directions leave something open
 
@@ -120,7 +120,7 @@ def check_gradients(
         start = time.perf_counter()
         check = settled.get(name) or _check_array(name, conduct, truth, directions, random)
         checks.append(replace(check, seconds=time.perf_counter() - start))
-    if grad_output is not None and grad_output.size > 1 and np.all(grad_output == grad_output.flat[0]):
+    if grad_output is not None and is_flat(grad_output):
         checks = [
             replace(check, verdict=UNDECIDED, reason=FLAT) if check.verdict == PASS else check for check in checks
         ]

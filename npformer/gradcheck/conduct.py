@@ -162,9 +162,22 @@ def _moved(array: Array, random: np.random.Generator) -> Array:
     return moved
 
 
+def is_flat(grad_output: Array) -> bool:
+    """Whether it is constant along an axis of more than one entry: then sums along it hide what is wrong."""
+    allowed = OF_REPETITION * np.finfo(grad_output.dtype).eps * np.abs(grad_output).max()
+    axes = [axis for axis, size in enumerate(grad_output.shape) if size > 1]
+    return any(bool(np.ptp(grad_output, axis=axis).max() <= allowed) for axis in axes)
+
+
 def fingerprints(tree: Tree) -> dict[str, bytes]:
     """The bytes of every array in a tree, so that a change to one shows."""
-    return {name: leaf.tobytes() for name, leaf in flatten(tree).items() if isinstance(leaf, np.ndarray | np.generic)}
+    prints: dict[str, bytes] = {}
+    for name, leaf in flatten(tree).items():
+        if isinstance(leaf, list | tuple):
+            prints |= fingerprints({name: {str(index): each for index, each in enumerate(leaf)}})
+        elif isinstance(leaf, np.ndarray | np.generic):
+            prints[name] = leaf.tobytes()
+    return prints
 
 
 def where_not_finite(array: Array) -> str:

@@ -48,10 +48,10 @@ def jvp(subject: Any, *inputs: Array, along: Mapping[str, Array], **options: Any
     array([[ 0.25, -0.25]])
     """
     checked = Subject(subject, inputs, options)
-    vectors = check_along(along, checked.arrays())
+    vectors, length = _scaled(check_along(along, checked.arrays()))
     output = _moved(checked, vectors, 1j * STEP).forward()[0]
     above, below = (_moved(checked, vectors, side * WITNESS_STEP).forward()[0] for side in (1, -1))
-    return _derivative("forward", {"output": output}, {"output": above}, {"output": below})["output"]
+    return length * _derivative("forward", {"output": output}, {"output": above}, {"output": below})["output"]
 
 
 @silence()
@@ -91,7 +91,7 @@ def hvp(
     {'x': array([12.])}
     """
     checked = Subject(subject, inputs, options)
-    vectors = check_along(along, checked.arrays())
+    vectors, length = _scaled(check_along(along, checked.arrays()))
     cotangent = check_cotangent(grad_output, checked.cast(None).forward()[0])
 
     def gradients(step: complex) -> dict[str, Any]:
@@ -99,7 +99,14 @@ def hvp(
         output, cache = moved.forward()
         return moved.backward(cotangent.astype(output.dtype), cache)
 
-    return _derivative("backward", gradients(1j * STEP), gradients(WITNESS_STEP), gradients(-WITNESS_STEP))
+    products = _derivative("backward", gradients(1j * STEP), gradients(WITNESS_STEP), gradients(-WITNESS_STEP))
+    return {name: length * product for name, product in products.items()}
+
+
+def _scaled(vectors: dict[str, Array]) -> tuple[dict[str, Array], float]:
+    """Return the vectors over their largest entry, so that a step is a step, and that entry."""
+    length = max(float(np.abs(vector).max()) for vector in vectors.values()) or 1.0
+    return {name: vector / length for name, vector in vectors.items()}, length
 
 
 def _moved(subject: Subject, vectors: dict[str, Array], step: complex) -> Subject:

@@ -173,7 +173,9 @@ class Objective:
         """Return f after a step, and how far the array has really moved along the direction in its dtype."""
         array = self.arrays[name]
         moved = (array + (step * direction).astype(array.dtype)).astype(np.float64) - array
-        return float(self.value({name: direction}, step)[0]), float((moved * direction).sum())
+        return float(self.value({name: direction}, step)[0]), float(
+            (moved * direction).sum() / np.square(direction).sum()
+        )
 
     def _noise(self, name: str, reach: Array, sides: tuple[int, int]) -> float:
         """How much f varies at random: its third differences over steps so small that f is a straight line."""

@@ -78,9 +78,15 @@ class Subject:
         self.options = options
         parameters = self.parameters()
         check_arrays(self.inputs, parameters)
+        held: dict[int, str] = {}
         for name, array in self.parameters().items():
             if array is not parameters[name]:
-                raise TypeError(f"parameters() must return the arrays that forward uses, but {name} is a copy")
+                raise TypeError(
+                    f"parameters() must return the arrays that forward uses, but {name} is a copy or a view"
+                )
+            first = held.setdefault(id(array), name)
+            if first != name:
+                raise ValueError(f"parameters() must have each array under one name, but {first} and {name} are one")
         if not self.arrays():
             raise ValueError("subject must have at least one floating input or parameter, but it has none")
 
@@ -101,7 +107,7 @@ class Subject:
 
     def arrays(self) -> dict[str, Array]:
         """Return all that has a gradient by name: floating inputs, then parameters."""
-        return {name: x for name, x in self.inputs.items() if x.dtype.kind in "fc"} | self.parameters()
+        return {name: x for name, x in (self.inputs | self.parameters()).items() if x.dtype.kind in "fc"}
 
     def forward(self) -> tuple[Array, Tree]:
         """Return output and cache."""
@@ -124,7 +130,7 @@ class Subject:
             return twin
         parameters = self.parameters()
         # deepcopy takes what stands in its memo for an object's copy: so each array is replaced wherever it is held
-        memo: dict[int, Any] = {id(array): arrays[name] for name, array in parameters.items()}
+        memo: dict[int, Any] = {id(array): arrays[name] for name, array in parameters.items() if name in arrays}
         try:
             twin.target = copy.deepcopy(self.target, memo)
         except Exception as error:  # a handle of a library cannot be copied, which matters if there are parameters

@@ -116,7 +116,8 @@ class Truth:
 
     def _beside(self, name: str, direction: Array) -> float:
         """A step so small that what it reaches counts as the point itself."""
-        scale = float(np.abs(self.real.arrays[name]).max()) or 1.0
+        array = np.abs(self.real.arrays[name])
+        scale = float(array[direction != 0].max()) or float(array.max()) or 1.0
         return OF_KINK * self.precision * scale / float(np.abs(direction).max())
 
     def _decisions_between(self, name: str, direction: Array, exact: Objective) -> int | None:

@@ -154,9 +154,12 @@ def softmax_without_its_row_sum(softmax: Any, grad_output: Array, cache: Tree) -
 @pytest.mark.parametrize("component", [Softmax(), planted(Softmax(), softmax_without_its_row_sum)])
 def test_a_constant_cotangent_never_passes(component: Component) -> None:
     x = np.array([[1.0, 2.0, 4.0]])
-    report = check_gradients(component, x, grad_output=np.ones((1, 3)))
-    assert report.verdict == "UNDECIDED"
-    assert "a grad_output whose entries are all equal hides mistakes" in report.checks[0].reason
+    for grad_output in (np.ones((1, 3)), np.array([[1.0, 1.0, 1.0 + 1e-15]])):
+        report = check_gradients(component, x, grad_output=grad_output)
+        assert report.verdict == "UNDECIDED"
+        assert "a grad_output that is constant along an axis hides mistakes" in report.checks[0].reason
+    rows = np.array([[1.0, 1.0, 1.0], [-2.0, -2.0, -2.0]])
+    assert check_gradients(component, np.vstack([x, -x]), grad_output=rows).verdict == "UNDECIDED"
 
 
 def test_a_constant_cotangent_can_fail_and_one_of_a_single_entry_can_pass() -> None:
@@ -210,3 +213,16 @@ def test_whole_numbers_of_numpy_are_taken_and_go_into_json() -> None:
     report = check_gradients(LayerNorm(3), np.array([[1.0, 2.0, 4.0]]), **numbers)
     assert (report.to_dict()["directions"], report.to_dict()["seed"]) == (2, 3)
     assert '"seed": 3' in report.to_json()
+
+
+def test_a_write_into_a_list_of_the_cache_fails() -> None:
+    class Saved(Component):
+        def forward(self, x: Array) -> tuple[Array, Tree]:
+            return x * x, {"saved": [x.copy()]}
+
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            grad_x = 2 * cache["saved"][0] * grad_output
+            doubled(cache["saved"][0])
+            return grad_x, {}
+
+    assert check_gradients(Saved(), np.array([1.0, 2.0])).checks[0].reason == "forward or backward wrote into its cache"

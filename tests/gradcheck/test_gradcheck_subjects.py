@@ -50,7 +50,9 @@ def test_parameters_that_are_copies_are_an_error() -> None:
         def parameters(self) -> Tree:
             return {name: array.copy() for name, array in self.weights.items()}
 
-    with pytest.raises(TypeError, match=r"parameters\(\) must return the arrays that forward uses, but W is a copy"):
+    with pytest.raises(
+        TypeError, match=r"parameters\(\) must return the arrays that forward uses, but W is a copy or a view"
+    ):
         check_gradients(Copies(), X[:, :2])
 
 
@@ -190,3 +192,20 @@ def test_a_lost_slope_is_seen_beside_a_large_constant(offset: float) -> None:
 
     assert check_gradients((forward, zeros_backward), POINT).verdict == "FAIL"
     assert check_gradients((forward, absolute_backward), POINT).verdict == "PASS"
+
+
+def test_integer_parameters_have_no_gradient_and_tied_ones_are_an_error() -> None:
+    class Counting(Layer):
+        def parameters(self) -> Tree:
+            return {**self.weights, "steps": STEPS}
+
+    class Tied(Layer):
+        def parameters(self) -> Tree:
+            return {**self.weights, "again": self.weights["W"]}
+
+    assert [check.name for check in check_gradients(Counting(), X[:, :2]).checks] == ["x", "W", "b"]
+    with pytest.raises(ValueError, match="must have each array under one name, but W and again are one"):
+        check_gradients(Tied(), X[:, :2])
+
+
+STEPS = np.array([3])
