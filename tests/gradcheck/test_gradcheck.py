@@ -130,7 +130,8 @@ def test_what_is_zero_in_truth_does_not_fail_where_its_terms_are_unknown(seed: i
     def backward(attention: Any, grad_output: Array, cache: Tree) -> tuple[Any, Tree]:
         if not isinstance(grad_output, np.ndarray):
             raise TypeError("this backward takes arrays alone")
-        return attention.right(grad_output, cache)  # type: ignore[no-any-return]
+        grad_inputs, grads = attention.right(grad_output, cache)
+        return grad_inputs, grads
 
     case = make_case("MultiHeadedAttention, self", Sizes(), np.random.default_rng(seed))
     report = check_gradients(planted(case.component, backward), *case.inputs, **case.options)
