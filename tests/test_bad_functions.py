@@ -99,7 +99,14 @@ CHECKS: Bad = {
             TypeError,
             "subject must be a component, an object with forward and backward like one, or a pair of functions "
             "(forward(*arrays) -> array, backward(grad_output, *arrays) -> arrays)",
-            {"3": "it is an int", "LayerNorm": "it is the class LayerNorm", "(np.sin,)": "it is a tuple"},
+            {
+                "3": "it is an int",
+                "'relu'": "it is a str",
+                "ReLU": "it is the class ReLU",
+                "lambda x: x": "it is a function",
+                "[norm]": "it is a list",
+                "(np.sin,)": "it is a tuple",
+            },
         ),
     ),
     **fill(
