@@ -1,0 +1,174 @@
+"""Storage formats, and runs in which every operation is off by as much as rounding may make it.
+
+The error model is Monte Carlo arithmetic (Parker 1997, "Monte Carlo Arithmetic: exploiting randomness in floating-point
+arithmetic", sections 4 and 5) at the level of components: what a component reads is changed at random by as much as
+rounding in any order of its sums may change the terms, and what it makes by as much as the last rounding may change
+the result. With u the unit roundoff and n the number of terms that are added up, both changes have the size √n u of the
+terms and of the result (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis", theorem 2.4:
+√n stands for the n of the bound that always holds), and the result is rounded once more to the type that it is stored
+in. The changes go the way through the model that roundings go, so that what a later operation makes of them needs no
+formula of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from npformer.activations import GELU, ReLU, SiLU
+from npformer.attention import MASKED_SCORE, ScaledDotProductAttention
+from npformer.component import Array, Component, flatten
+from npformer.dropout import Dropout
+from npformer.embedding import PositionalEncoding
+from npformer.norm import AnnotatedLayerNorm, LayerNorm
+from npformer.oracle.trace import Arrays, Passage, Trace
+from npformer.shapes import check_choice
+
+
+@dataclass(frozen=True)
+class Format:
+    """A floating-point type that arrays are stored in.
+
+    Attributes
+    ----------
+    name : str
+    unit : float
+        Unit roundoff: the largest relative error of rounding to nearest.
+    tiny : float
+        Half of the smallest subnormal number: the largest absolute error where numbers are that small.
+    largest : float
+        The largest finite number.
+    held_in : str
+        The NumPy type of arrays of such numbers.
+    """
+
+    name: str
+    unit: float
+    tiny: float
+    largest: float
+    held_in: str
+
+    def round(self, array: Array) -> Array:
+        """Return an array rounded to nearest, ties to even.
+
+        Examples
+        --------
+        >>> FORMATS["bfloat16"].round(np.array([1.001, 3.14159]))
+        array([1.      , 3.140625], dtype=float32)
+        """
+        if self.name != "bfloat16":
+            return array.astype(self.held_in)
+        rounded: Array
+        significand, exponent = np.frexp(array.astype(np.float64))  # from float64, so that nothing is rounded twice
+        lowest = np.maximum(exponent, -125)  # subnormal numbers have fewer digits
+        rounded = np.ldexp(np.rint(np.ldexp(significand, exponent - lowest + 8)), lowest - 8)
+        return rounded.astype(self.held_in)
+
+    def spacing(self, value: float) -> float:
+        """Return the distance between the numbers around a value: one unit in the last place."""
+        exponent = math.frexp(value)[1]
+        return max(2 * self.unit * 2.0 ** (exponent - 1), 2 * self.tiny)
+
+
+FORMATS = {
+    "float64": Format("float64", 2.0**-53, 2.0**-1074, float(np.finfo(np.float64).max), "float64"),
+    "float32": Format("float32", 2.0**-24, 2.0**-150, float(np.finfo(np.float32).max), "float32"),
+    "float16": Format("float16", 2.0**-11, 2.0**-25, 65504.0, "float16"),
+    "bfloat16": Format("bfloat16", 2.0**-8, 2.0**-134, (2 - 2.0**-7) * 2.0**127, "float32"),
+}
+
+
+def find_format(name: str, value: str) -> Format:
+    """Return a storage format by its name (ValueError for another)."""
+    return check_choice(name, value, FORMATS)
+
+
+ELEMENTWISE = (ReLU, GELU, SiLU, Dropout, PositionalEncoding)
+WITH_A_MEAN = (LayerNorm, AnnotatedLayerNorm)
+
+
+class Rounding(Passage):
+    """Roundings at random, at every boundary.
+
+    Parameters
+    ----------
+    storage, accumulation : Format
+        What arrays are stored in, and what sums are computed in.
+    clean : Trace
+        The run without roundings.
+    rng : Generator
+        Draws them.
+    kinks : dict
+        Names of arrays that go into a ReLU, and how far each of their entries may lie to both sides of 0, where that
+        is to be tried; other entries stay on the side that they are on.
+    """
+
+    def __init__(
+        self,
+        storage: Format,
+        accumulation: Format,
+        clean: Trace,
+        rng: np.random.Generator,
+        kinks: Arrays | None = None,
+    ):
+        self.storage, self.accumulation, self.rng = storage, accumulation, rng
+        self.kinks = kinks or {}
+        self.decided = {name: clean[name] for name in relu_inputs(clean)}
+        self._unit: dict[int, float] = {}  # of each component's last operation
+        self._cancelling: dict[int, Array] = {}
+
+    def into(self, component: Component, arrays: Arrays, *, backward: bool) -> Arrays:
+        """Change the terms of a component's sums."""
+        n = _terms(component, arrays, backward=backward)
+        unit = self._unit[id(component)] = math.sqrt(n) * self.accumulation.unit
+        if isinstance(component, GELU):  # as x/2 (1 + erf), the common form, it cancels
+            self._cancelling[id(component)] = arrays["grad_output" if backward else "x"]
+        if n <= 1:
+            return {}
+        noisy = {name: self._noisy(array, unit) for name, array in arrays.items()}
+        if isinstance(component, WITH_A_MEAN) and not backward:
+            mean = arrays["x"].mean(-1, keepdims=True)
+            noisy["x"] = noisy["x"] + self._noise(mean.shape) * unit * mean
+        return noisy
+
+    def out(self, component: Component, name: str, array: Array) -> Array:
+        """Change a result, and round it."""
+        if array.dtype.kind != "f":
+            return array
+        noisy = self._noisy(array, max(self.storage.unit, self._unit.get(id(component), 0.0)), self.storage.tiny)
+        if id(component) in self._cancelling:
+            noisy += self.accumulation.unit * self._cancelling[id(component)] * self._noise(array.shape)
+        if name in self.decided:
+            clean = self.decided[name]
+            noisy = np.where((noisy > 0) == (clean > 0), noisy, clean)
+        if name in self.kinks:
+            noisy = np.where(self.kinks[name] > 0, self.kinks[name] * self.rng.uniform(-1, 1, array.shape), noisy)
+        return noisy
+
+    def _noisy(self, array: Array, unit: float, tiny: float = 0.0) -> Array:
+        constant = array == MASKED_SCORE  # kernels write another one, such as -inf, and none is computed
+        return array + np.where(constant, 0.0, (np.abs(array) * unit + tiny * (array != 0)) * self._noise(array.shape))
+
+    def _noise(self, shape: tuple[int, ...]) -> Array:
+        return self.rng.standard_normal(shape)
+
+
+def relu_inputs(run: Trace) -> list[str]:
+    """Return the names of the arrays at whose zeros a gradient jumps."""
+    names = [f"{path}.x".removeprefix(".") for path, part in run.parts.items() if isinstance(part, ReLU)]
+    return [run.aliases.get(name, name) for name in names]
+
+
+def _terms(component: Component, arrays: Arrays, *, backward: bool) -> int:
+    """Return how many terms are added up in a component's own sums; 1 if it has none."""
+    has_layers = any(isinstance(child, dict) and flatten(child) for child in component.parameters().values())
+    if isinstance(component, ELEMENTWISE) or has_layers:
+        return 1
+    lengths = [array.shape[-1] for array in arrays.values()]
+    if isinstance(component, ScaledDotProductAttention):
+        lengths += [array.shape[-2] for array in arrays.values() if array.ndim > 1]
+    elif backward and component.parameter_names:  # every row uses the parameters
+        lengths += [array.size // array.shape[-1] for array in arrays.values()]
+    return max(lengths, default=1)
