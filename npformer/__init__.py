@@ -6,7 +6,7 @@ The files are short and meant to be read, in the order of the imports below.
 from npformer.component import Component, add_trees, clones, flatten
 from npformer.masks import length_mask, padding_mask, subsequent_mask
 from npformer.linear import Linear
-from npformer.activations import GELU, ReLU, SiLU, Softmax
+from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.dropout import Dropout, GivenMasks
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
 from npformer.attention import MultiHeadedAttention, ScaledDotProductAttention, attention
@@ -14,12 +14,18 @@ from npformer.feed_forward import PositionwiseFeedForward
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection, SublayerConnection
 from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
+from npformer.bert_embedding import BertEmbeddings
+from npformer.bert import BertEncoder, BertModel, BertPooler, make_bert
 
 __version__ = "0.1.0"
 
 __all__ = [
     "GELU",
     "AnnotatedLayerNorm",
+    "BertEmbeddings",
+    "BertEncoder",
+    "BertModel",
+    "BertPooler",
     "Component",
     "Dropout",
     "Embeddings",
@@ -39,12 +45,14 @@ __all__ = [
     "SiLU",
     "Softmax",
     "SublayerConnection",
+    "Tanh",
     "TokenEncoder",
     "add_trees",
     "attention",
     "clones",
     "flatten",
     "length_mask",
+    "make_bert",
     "make_encoder",
     "padding_mask",
     "subsequent_mask",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -110,6 +111,35 @@ class SiLU(Component):
         return grad_output * gate * (1 + x * sigmoid(-x)), {}
 
 
+class Tanh(Component):
+    """Hyperbolic tangent, ``y = tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
+
+    Backward, with tanh' = 1 - tanh², which needs the output alone:
+
+        grad_x = grad_y (1 - y²)
+
+    Where y is within rounding of ±1, so is the slope of 0. Shapes: any.
+
+    Examples
+    --------
+    >>> output, cache = Tanh().forward(np.array([-1000.0, 0.0, 0.5]))
+    >>> output.round(6)
+    array([-1.      ,  0.      ,  0.462117])
+    >>> Tanh().backward(np.array([1.0, 1.0, 1.0]), cache)[0].round(6)
+    array([0.      , 1.      , 0.786448])
+    """
+
+    def forward(self, x: Array) -> tuple[Array, Tree]:
+        check_floats("x", x, "...")
+        output: Array = np.tanh(x)
+        return output, {"output": output}
+
+    def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+        y = cache["output"]
+        check_grad(grad_output, y.shape)
+        return grad_output * (1 - y * y), {}
+
+
 class Softmax(Component):
     """Softmax over the last axis, ``y_i = exp(x_i) / Σ_j exp(x_j)`` (Bridle 1990).
 
@@ -141,3 +171,11 @@ class Softmax(Component):
         check_grad(grad_output, y.shape)
         row_sums = np.einsum("...i,...i->...", grad_output, y)[..., None]
         return y * (grad_output - row_sums), {}
+
+
+ACTIVATIONS: dict[str, Callable[[], Component]] = {
+    "relu": ReLU,
+    "gelu": GELU,
+    "gelu_tanh": lambda: GELU("tanh"),
+    "silu": SiLU,
+}

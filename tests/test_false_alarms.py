@@ -14,7 +14,15 @@ from npformer.gradcheck.subject import named_gradients
 
 CASES_IN_SHORT = 500
 SEED = 1
-COSTLY = {"EncoderLayer, pre-norm", "EncoderLayer, post-norm", "Encoder", "SharedEncoder", "TokenEncoder"}
+COSTLY = {
+    "EncoderLayer, pre-norm",
+    "EncoderLayer, post-norm",
+    "Encoder",
+    "SharedEncoder",
+    "TokenEncoder",
+    "BertEncoder",
+    "BertModel",
+}
 
 
 def indices() -> Iterator[int]:

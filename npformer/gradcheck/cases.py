@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from npformer.activations import GELU, ReLU, SiLU, Softmax
+from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.attention import MultiHeadedAttention, ScaledDotProductAttention
+from npformer.bert import BertModel, BertPooler, make_bert
+from npformer.bert_embedding import BertEmbeddings
 from npformer.component import Array, Component, flatten
 from npformer.dropout import Dropout
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
@@ -27,6 +29,9 @@ from npformer.shapes import check_choice, check_count
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection
 
 RATE = 0.25
+EPS = (
+    1e-5  # of the norms of BERT: with its own 1e-12 two nearly equal entries of a row would leave nothing but rounding
+)
 LITTLE = 0.03  # times the standard deviation of the other rows
 
 
@@ -189,9 +194,31 @@ def _tokens(s: Sizes, rng: np.random.Generator) -> Array:
 def _model(s: Sizes, rng: np.random.Generator) -> Case:
     encoder = make_encoder(1, s.d_model, s.num_heads, s.d_ff, RATE, activation="gelu")
     model = TokenEncoder(Embeddings(s.d_model, s.vocab_size), PositionalEncoding(s.d_model, RATE), encoder)
+    return Case(model, (_tokens(s, rng),), {"mask": _length_mask(s, rng)})
+
+
+def _length_mask(s: Sizes, rng: np.random.Generator) -> Array:
+    """The mask of random lengths, of which one is 0."""
     lengths = rng.integers(1, s.T_k + 1, s.batch)
     lengths[1:2] = 0
-    return Case(model, (_tokens(s, rng),), {"mask": length_mask(lengths, s.T_k)})
+    return length_mask(lengths, s.T_k)
+
+
+def _bert(s: Sizes) -> BertModel:
+    return make_bert(1, s.d_model, s.num_heads, s.d_ff, s.vocab_size, s.T_k + 1, 2, RATE, eps=EPS)
+
+
+def _token_types(s: Sizes, rng: np.random.Generator) -> Array:
+    return rng.integers(0, 2, (s.batch, s.T_k))
+
+
+def _bert_embeddings(s: Sizes, rng: np.random.Generator) -> Case:
+    embeddings = BertEmbeddings(s.d_model, s.vocab_size, s.T_k + 1, dropout=RATE, eps=EPS)
+    return Case(embeddings, (_tokens(s, rng), _token_types(s, rng)))
+
+
+def _bert_model(s: Sizes, rng: np.random.Generator) -> Case:
+    return Case(_bert(s), (_tokens(s, rng), _token_types(s, rng)), {"mask": _length_mask(s, rng)})
 
 
 def _attention(s: Sizes) -> MultiHeadedAttention:
@@ -211,6 +238,7 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "GELU": lambda s, rng: _mapped(GELU(), s, rng),
     "GELU, tanh": lambda s, rng: _mapped(GELU("tanh"), s, rng),
     "SiLU": lambda s, rng: _mapped(SiLU(), s, rng),
+    "Tanh": lambda s, rng: _mapped(Tanh(), s, rng),
     "Dropout": lambda s, rng: _mapped(Dropout(RATE), s, rng),
     "LayerNorm": lambda s, rng: _mapped(LayerNorm(s.d_model), s, rng),
     "AnnotatedLayerNorm": lambda s, rng: _mapped(AnnotatedLayerNorm(s.d_model), s, rng),
@@ -232,4 +260,8 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "Embeddings": lambda s, rng: Case(Embeddings(s.d_model, s.vocab_size), (_tokens(s, rng),)),
     "PositionalEncoding": lambda s, rng: _mapped(PositionalEncoding(s.d_model, RATE), s, rng),
     "TokenEncoder": _model,
+    "BertEmbeddings": _bert_embeddings,
+    "BertEncoder": lambda s, rng: Case(_bert(s).encoder, (_tokens(s, rng),), {"mask": _length_mask(s, rng)}),
+    "BertPooler": lambda s, rng: _mapped(BertPooler(s.d_model), s, rng),
+    "BertModel": _bert_model,
 }

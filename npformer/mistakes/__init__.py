@@ -19,6 +19,7 @@ for module in (  # each registers its mistakes, and this is their order
     "sublayer",
     "encoder",
     "embedding",
+    "bert",
     "anywhere",
 ):
     import_module(f"npformer.mistakes.{module}")

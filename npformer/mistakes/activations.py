@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from npformer.activations import GELU, SQRT_2_OVER_PI, ReLU, SiLU, Softmax
+from npformer.activations import GELU, SQRT_2_OVER_PI, ReLU, SiLU, Softmax, Tanh
 from npformer.component import Array, Tree
 from npformer.mistakes.catalogue import Gradients, mistake_in
 from npformer.special import sigmoid
@@ -102,6 +102,26 @@ def gate_for_its_derivative(silu: SiLU, grad_output: Array, cache: Tree) -> Grad
 def derivative_of_the_gate_alone(silu: SiLU, grad_output: Array, cache: Tree) -> Gradients:
     """The derivative is that of the sigmoid σ(x), not of x σ(x)."""
     return grad_output * cache["gate"] * sigmoid(-cache["x"]), {}
+
+
+@mistake_in(Tanh, case="Tanh")
+def slope_at_the_input(tanh: Tanh, grad_output: Array, cache: Tree) -> Gradients:
+    """The slope 1 - y² is taken with x for y, which overshoots to large negative slopes."""
+    x = np.arctanh(cache["output"])
+    return grad_output * (1 - x * x), {}
+
+
+@mistake_in(Tanh, case="Tanh")
+def square_missing(tanh: Tanh, grad_output: Array, cache: Tree) -> Gradients:
+    """The slope is written as 1 - y instead of 1 - y²."""
+    return grad_output * (1 - cache["output"]), {}
+
+
+@mistake_in(Tanh, case="Tanh")
+def slope_of_the_sigmoid(tanh: Tanh, grad_output: Array, cache: Tree) -> Gradients:
+    """The slope is y (1 - y), which is that of the other S-shaped curve."""
+    y = cache["output"]
+    return grad_output * y * (1 - y), {}
 
 
 @mistake_in(Softmax, case="Softmax")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from npformer import GELU, ReLU, SiLU, Softmax
+from npformer import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.activations import SQRT_2_OVER_PI
 from npformer.component import Array, Tree
 from npformer.special import normal_cdf, saturated, sigmoid
@@ -68,6 +68,26 @@ def even_slope(silu: SiLU, grad_output: Array, cache: Tree) -> tuple[Array, Tree
 def softplus(silu: SiLU, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     x = cache["x"]
     return grad_output * np.exp(-np.logaddexp(0, -x)) * (1 + x * np.exp(-np.logaddexp(0, x))), {}
+
+
+@backward_of(Tanh)
+def factored(tanh: Tanh, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+    y = cache["output"]
+    return grad_output * ((1 - y) * (1 + y)), {}
+
+
+@backward_of(Tanh)
+def multiplied_out(tanh: Tanh, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+    y = cache["output"]
+    return grad_output - grad_output * y * y, {}
+
+
+@forward_of(Tanh)
+def through_exponentials(tanh: Tanh, x: Array) -> tuple[Array, Tree]:
+    sign = np.copysign(1, x.real).astype(x.real.dtype)
+    decay = np.expm1(-2 * x * sign)
+    output = -sign * decay / (2 + decay)
+    return output, {"output": output}
 
 
 @backward_of(Softmax)

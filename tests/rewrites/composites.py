@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 
 from npformer import (
+    BertEmbeddings,
+    BertEncoder,
+    BertModel,
+    BertPooler,
     Encoder,
     EncoderLayer,
     MultiHeadedAttention,
@@ -32,11 +36,15 @@ COMPOSITES: list[type[Component]] = [
     SharedEncoder,
     PositionalEncoding,
     TokenEncoder,
+    BertEmbeddings,
+    BertEncoder,
+    BertPooler,
+    BertModel,
 ]
 
 
 def _batch_items(grad_output: Array) -> list[Array]:
-    item = np.arange(len(grad_output))[:, None, None]
+    item = np.arange(len(grad_output)).reshape(-1, *[1] * (grad_output.ndim - 1))
     return [grad_output * (item == index) for index in range(len(grad_output))]
 
 
@@ -60,10 +68,13 @@ def _in_parts(part: type[Component], cut: Callable[[Array], list[Array]]) -> Met
 
 
 def _add_gradients(left: tuple[Any, Tree], right: tuple[Any, Tree]) -> tuple[Any, Tree]:
-    grads = add_trees(left[1], right[1])
-    if isinstance(left[0], tuple):
-        return tuple(one + other for one, other in zip(left[0], right[0], strict=True)), grads
-    return None if left[0] is None else left[0] + right[0], grads
+    return _sum(left[0], right[0]), add_trees(left[1], right[1])
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, tuple):
+        return tuple(map(_sum, one, other))
+    return None if one is None else one + other
 
 
 for _part in COMPOSITES:

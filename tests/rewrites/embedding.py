@@ -1,8 +1,10 @@
 """Embeddings and positions in other forms."""
 
+from typing import Any
+
 import numpy as np
 
-from npformer import Embeddings, PositionalEncoding
+from npformer import BertEmbeddings, Embeddings, PositionalEncoding
 from npformer.component import Array, Tree
 from rewrites.registry import backward_of, forward_of
 
@@ -61,3 +63,15 @@ def dropout_written_out(positions: PositionalEncoding, grad_output: Array, cache
     mask = cache["dropout"].get("mask")
     grad_x = grad_output if mask is None else np.where(mask, grad_output / (1 - positions.dropout.p), 0)
     return grad_x, {"dropout": {}}
+
+
+@backward_of(BertEmbeddings)
+def positions_written_out(embeddings: BertEmbeddings, grad_output: Array, cache: Tree) -> tuple[Any, Tree]:
+    """Each item of the batch has its own copy of the positions, whose gradients the scatter adds up."""
+    grad_tokens, grads = BertEmbeddings.backward(embeddings, grad_output, cache)
+    grad_normed, _ = embeddings.dropout.backward(grad_output, cache["dropout"])
+    grad_sum, _ = embeddings.norm.backward(grad_normed, cache["norm"])
+    B, T, _ = grad_sum.shape
+    positions = np.tile(np.arange(T), (B, 1))
+    _, grads["position_embeddings"] = embeddings.position_embeddings.backward(grad_sum, {"tokens": positions})
+    return grad_tokens, grads
