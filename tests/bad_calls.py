@@ -51,12 +51,14 @@ def names() -> dict[str, Any]:
     layer = npformer.make_encoder(1, 6, 2, 8, rng=rng).layers[0]
     encoder = npformer.Encoder([layer], norm)
     embeddings, positions = npformer.Embeddings(6, 7, rng=rng), npformer.PositionalEncoding(6, max_len=9)
+    bert = npformer.make_bert(1, 6, 2, 8, 7, max_len=9, dropout=0.5, rng=rng)
     parts = {
         "linear": npformer.Linear(6, 6, rng=rng),
         "relu": npformer.ReLU(),
         "gelu": npformer.GELU(),
         "tanh": npformer.GELU("tanh"),
         "silu": npformer.SiLU(),
+        "hyperbolic": npformer.Tanh(),
         "softmax": npformer.Softmax(),
         "dropout": npformer.Dropout(0.5),
         "norm": norm,
@@ -72,6 +74,10 @@ def names() -> dict[str, Any]:
         "embeddings": embeddings,
         "positions": positions,
         "model": npformer.TokenEncoder(embeddings, positions, encoder),
+        "bert": bert,
+        "bert_encoder": bert.encoder,
+        "bert_embeddings": npformer.BertEmbeddings(6, 7, 9, dropout=0.5, rng=rng),
+        "pooler": bert.pooler,
     }
     arrays = {name: rng.standard_normal((3, T, 6)) for name, T in (("x", 4), ("key", 5))}
     tools = {"np": np, "rng": rng, "Random": Random, "Same": Same, "Narrow": Narrow, "assigned": assigned}

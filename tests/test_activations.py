@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from npformer import GELU, ReLU, SiLU, Softmax
+from npformer import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.component import Array, Component
 
 mpmath.mp.dps = 40
@@ -69,6 +69,24 @@ def test_the_largest_numbers_do_not_overflow(component: Component, dtype: type) 
     output, cache = component.forward(x)
     assert output.tolist() == [0, x[1]]
     assert component.backward(np.ones(2, dtype), cache)[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_far_from_0_tanh_is_1_with_slope_0(dtype: type) -> None:
+    largest = np.finfo(dtype).max
+    x: Array = np.array([-largest, -1e3, 1e3, largest], dtype)
+    output, cache = Tanh().forward(x)
+    assert output.tolist() == [-1, -1, 1, 1]
+    assert Tanh().backward(np.ones(4, dtype), cache)[0].tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("x", [-3.0, -1e-9, 0.5, 3.0])
+def test_tanh_and_its_slope_are_those_of_many_digits(x: float) -> None:
+    output, cache = Tanh().forward(np.array([x]))
+    slope, _ = Tanh().backward(np.array([1.0]), cache)
+    exact = mpmath.tanh(mpmath.mpf(x))
+    assert abs(float(output[0] / exact - 1)) < 1e-15
+    assert abs(float(slope[0] - (1 - exact**2))) < 5e-16  # of the 1 that y² is taken from
 
 
 def test_softmax_does_not_overflow() -> None:

@@ -3,7 +3,10 @@
 import pytest
 from bad_calls import FLOATS, Bad, check_nothing_changed, check_one_sentence, each, fill
 
-PLAIN = ("linear", "relu", "gelu", "tanh", "silu", "softmax", "dropout", "norm", "annotated", "mha", "feed_forward")
+PLAIN = (
+    *("linear", "relu", "gelu", "tanh", "silu", "hyperbolic", "softmax", "dropout"),
+    *("norm", "annotated", "mha", "feed_forward"),
+)
 PARTS = (*PLAIN, "pre", "post", "layer", "encoder", "shared", "positions")
 DRAWING = ("dropout", "mha", "feed_forward", "pre", "post", "layer", "encoder", "shared", "positions")
 IDLE = ("dropout", "positions")  # without a mask their backward hands grad_output on as it is
@@ -15,6 +18,9 @@ BACKWARDS = [
     "mha.backward({}, mha.forward(x, key, key)[1])",
     "embeddings.backward({}, embeddings.forward(tokens)[1])",
     "model.backward({}, model.forward(tokens)[1])",
+    "bert_encoder.backward({}, bert_encoder.forward(tokens)[1])",
+    "bert_embeddings.backward({}, bert_embeddings.forward(tokens)[1])",
+    "bert_embeddings.backward({}, bert_embeddings.forward(tokens, rng=np.random.default_rng(0))[1])",
 ]
 BAD_GRADIENTS: Bad = {
     **each(
@@ -154,7 +160,26 @@ GIVEN: Bad = {
     ),
 }
 
-BAD = fill(BACKWARDS, BAD_GRADIENTS) | ASSIGNED | GIVEN
+POOLED = [
+    "pooler.backward({}, pooler.forward(x)[1])",
+    "bert.backward({}, bert.forward(tokens)[1])",
+    "bert.backward({}, bert.forward(tokens, tokens % 2, rng=np.random.default_rng(0))[1])",
+]
+BAD_POOLED: Bad = {
+    **each(
+        TypeError,
+        f"grad_output must be a NumPy array of {FLOATS}",
+        {"x[:, 0].tolist()": "it is a list", "None": "it is None"},
+    ),
+    "x[:, 0].astype(int)": (TypeError, f"grad_output must be {FLOATS}, but its dtype is int64"),
+    **each(
+        ValueError,
+        "grad_output must have the output's shape (3, 6)",
+        {"x": "its shape is (3, 4, 6)", "x[0, 0]": "its shape is (6,)", "x[:, :1]": "its shape is (3, 1, 6)"},
+    ),
+}
+
+BAD = fill(BACKWARDS, BAD_GRADIENTS) | fill(POOLED, BAD_POOLED) | ASSIGNED | GIVEN
 
 
 @pytest.mark.parametrize(("call", "kind", "sentence"), [(call, *bad) for call, bad in BAD.items()], ids=list(BAD))

@@ -21,6 +21,18 @@ SIZES = {
     "Embeddings(6, {})": "vocab_size",
     "PositionalEncoding({})": "d_model",
     "PositionalEncoding(6, max_len={})": "max_len",
+    "BertEmbeddings({}, 7, 9)": "d_model",
+    "BertEmbeddings(6, {}, 9)": "vocab_size",
+    "BertEmbeddings(6, 7, {})": "max_len",
+    "BertEmbeddings(6, 7, 9, {})": "type_vocab_size",
+    "BertPooler({})": "d_model",
+    "make_bert({}, 6, 2, 8, 7)": "num_layers",
+    "make_bert(1, {}, 2, 8, 7)": "d_model",
+    "make_bert(1, 6, {}, 8, 7)": "num_heads",
+    "make_bert(1, 6, 2, {}, 7)": "d_ff",
+    "make_bert(1, 6, 2, 8, {})": "vocab_size",
+    "make_bert(1, 6, 2, 8, 7, {})": "max_len",
+    "make_bert(1, 6, 2, 8, 7, 9, {})": "type_vocab_size",
     "clones(norm, {})": "N",
     "subsequent_mask({})": "size",
     "length_mask(np.array([1]), {})": "size",
@@ -51,6 +63,7 @@ ALL_SIZES: Bad = {
     "MultiHeadedAttention(12, 6)": (ValueError, f"{MULTIPLE}=12"),
     "make_encoder(1, 6, 4, 8)": (ValueError, f"{MULTIPLE}=4"),
     "Verification('One.', d_model=6)": (ValueError, f"{MULTIPLE}=4"),
+    "make_bert(1, 6, 4, 8, 7)": (ValueError, f"{MULTIPLE}=4"),
 }
 
 RATES = [
@@ -64,12 +77,16 @@ RATES = [
     "EncoderLayer(6, mha, feed_forward, {})",
     "make_encoder(1, 6, 2, 8, {})",
     "PositionalEncoding(6, {})",
+    "BertEmbeddings(6, 7, 9, 2, {})",
+    "make_bert(1, 6, 2, 8, 7, dropout={})",
+    "make_bert(1, 6, 2, 8, 7, attention_dropout={})",
     "Verification('One.', dropout={})",
 ]
 NO_NUMBERS = {"'1'": "it is a str", "True": "it is a bool", "1j": "it is a complex", "[]": "it is a list"}
 NO_RATES = {"''": "it is a str", "False": "it is a bool", "np.zeros(2)": "it is a ndarray"}
 NAN, INF = {"float('nan')": "it is nan"}, {"float('inf')": "it is inf"}
 EPS = ["LayerNorm(6, {})", "AnnotatedLayerNorm(6, {})", "make_encoder(1, 6, 2, 8, eps={})"]
+EPS += ["BertEmbeddings(6, 7, 9, eps={})", "make_bert(1, 6, 2, 8, 7, eps={})"]
 SCALES = ["ScaledDotProductAttention(scale={})", "Embeddings(6, 7, scale={})"]
 NUMBERS: Bad = {
     **fill(RATES, each(TypeError, "p, the dropout rate, must be a number", NO_NUMBERS | NO_RATES)),
@@ -110,10 +127,15 @@ COMPONENTS = {
     "TokenEncoder({}, positions, encoder)": "embeddings",
     "TokenEncoder(embeddings, {}, encoder)": "positions",
     "TokenEncoder(embeddings, positions, {})": "encoder",
+    "BertEncoder({}, encoder)": "embeddings",
+    "BertEncoder(bert_embeddings, {})": "encoder",
+    "BertModel({}, pooler)": "encoder",
+    "BertModel(bert_encoder, {})": "pooler",
     "clones({}, 2)": "module",
 }
 SEEDED = ["Linear(6, 6, rng={})", "MultiHeadedAttention(2, 6, rng={})", "PositionwiseFeedForward(6, 8, rng={})"]
 SEEDED += ["make_encoder(1, 6, 2, 8, rng={})", "Embeddings(6, 7, rng={})"]
+SEEDED += ["BertEmbeddings(6, 7, 9, rng={})", "BertPooler(6, {})", "make_bert(1, 6, 2, 8, 7, rng={})"]
 FLAGS = {
     "Linear(6, 6, {})": "bias",
     "MultiHeadedAttention(2, 6, 0.1, {})": "bias",
@@ -126,6 +148,7 @@ CHOICES = {
     "GELU({})": 'approximate must be "none" or "tanh"',
     "ScaledDotProductAttention(fully_masked={})": 'fully_masked must be "uniform" or "zero"',
     "make_encoder(1, 6, 2, 8, activation={})": ACTIVATIONS,
+    "make_bert(1, 6, 2, 8, 7, activation={})": ACTIVATIONS,
     "Verification('One.', activation={})": ACTIVATIONS,
     "Verification('One.', dtype={})": 'dtype must be "float64" or "float32"',
 }
@@ -232,6 +255,12 @@ DRAWING = [
     "make_encoder(1, 6, 2, 0, rng=rng)",
     "make_encoder(1, 6, 2, 8, 1.0, rng=rng)",
     "make_encoder(1, 6, 2, 8, norm_first='no', rng=rng)",
+    "BertEmbeddings(6, 7, 0, rng=rng)",
+    "BertEmbeddings(6, 7, 9, 0, rng=rng)",
+    "BertEmbeddings(6, 7, 9, eps=0, rng=rng)",
+    "make_bert(1, 6, 4, 8, 7, rng=rng)",
+    "make_bert(1, 6, 2, 8, 7, 0, rng=rng)",
+    "make_bert(1, 6, 2, 8, 7, attention_dropout=1, rng=rng)",
 ]
 GOOD = [
     "Linear(np.int64(6), np.uint8(200), np.bool_(False), np.int64(3))",

@@ -26,11 +26,12 @@ BAD_INPUTS: Bad = {
     ),
     "x[:, :0]": (ValueError, "{} must have at least one entry, but its shape is (3, 0, 6)"),
 }
-ANY_AXES = {f"{part}.forward({{}})": "x" for part in ("relu", "gelu", "tanh", "silu", "dropout")}
+ANY_AXES = {f"{part}.forward({{}})": "x" for part in ("relu", "gelu", "tanh", "silu", "hyperbolic", "dropout")}
 ANY_AXES["dropout.forward({}, rng=rng)"] = "x"
 LAST_AXIS = {f"{part}.forward({{}})": "d_model" for part in ("norm", "annotated", "feed_forward", "pre", "post")}
 LAST_AXIS |= {"linear.forward({})": "d_in", "softmax.forward({})": "T"}
 SEQUENCE = {f"{part}.forward({{}}, rng=rng)": "x" for part in ("positions", "layer", "encoder", "shared")}
+SEQUENCE["pooler.forward({})"] = "x"
 SEQUENCE["mha.forward({}, rng=rng)"] = "query"
 CROSS = {"mha.forward({}, key, key)": "query", "mha.forward(x, {}, x)": "key", "mha.forward(x, x, {})": "value"}
 CORE = {"core.forward({}, x, x)": "query", "core.forward(x, {}, x)": "key", "core.forward(x, x, {})": "value"}
@@ -53,6 +54,7 @@ WIDTHS = {
             ("encoder.forward({}, rng=rng)", "x", "EncoderLayer"),
             ("shared.forward({}, rng=rng)", "x", "EncoderLayer"),
             ("positions.forward({}, rng=rng)", "x", "PositionalEncoding"),
+            ("pooler.forward({})", "x", "BertPooler"),
         )
     },
 }
@@ -108,7 +110,13 @@ INPUTS: Bad = {
 }
 
 TOKENS = fill(
-    {"embeddings.forward({})": "tokens", "model.forward({}, rng=rng)": "tokens"},
+    {
+        "embeddings.forward({})": "tokens",
+        "model.forward({}, rng=rng)": "tokens",
+        "bert_embeddings.forward({}, rng=rng)": "tokens",
+        "bert_encoder.forward({}, rng=rng)": "tokens",
+        "bert.forward({}, rng=rng)": "tokens",
+    },
     {
         **each(
             TypeError,
@@ -128,8 +136,29 @@ TOKENS = fill(
     },
 )
 
+TOO_LONG = "tokens has T=10 positions, but this BertEmbeddings was built with max_len=9"
+TOKEN_TYPES = fill(
+    [f"{part}.forward(tokens, {{}}, rng=rng)" for part in ("bert_embeddings", "bert_encoder", "bert")],
+    {
+        **each(
+            TypeError,
+            "token_types must be a NumPy array of integers",
+            {"[[1]]": "it is a list", "0": "it is an int"},
+        ),
+        "x[..., 0]": (TypeError, "token_types must be integers, but its dtype is float64"),
+        "tokens[0]": (ValueError, "token_types must have the axes (batch, T), but its shape is (4,)"),
+        "tokens[:1] % 2": (ValueError, "token_types has shape (1, 4), but tokens has shape (3, 4)"),
+        "tokens[:, :1] % 2": (ValueError, "token_types has shape (3, 1), but tokens has shape (3, 4)"),
+        "np.full((3, 4), 2)": (ValueError, "token_types must lie in 0..1, but 2 is among them"),
+        "np.full((3, 4), -1)": (ValueError, "token_types must lie in 0..1, but -1 is among them"),
+    },
+) | {
+    f"{part}.forward(np.zeros((1, 10), int), rng=rng)": (ValueError, TOO_LONG)
+    for part in ("bert_embeddings", "bert_encoder", "bert")
+}
+
 ATTENDING = [f"{part}.forward(x" for part in ("mha", "pre", "post", "layer", "encoder", "shared")]
-ATTENDING.append("model.forward(tokens")
+ATTENDING += ["model.forward(tokens", "bert_encoder.forward(tokens", "bert.forward(tokens"]
 CORES = ("core.forward(x, x, x, mask={}, rng=rng)", "attention(x, x, x, {}, 0.5, rng)")
 MASKED = {f"{call}, mask={{}}, rng=rng)": "(batch, heads, T_q, T_k) = (3, 2, 4, 4)" for call in ATTENDING}
 CROSS_MASKED = {"mha.forward(x, key, key, mask={}, rng=rng)": "(batch, heads, T_q, T_k) = (3, 2, 4, 5)"}
@@ -177,6 +206,7 @@ NOT_SOURCES = {
     "Random(0)": "it is a Random",
 }
 DRAWING = [f"{call}, rng={{}})" for call in ATTENDING]
+DRAWING.append("bert_embeddings.forward(tokens, rng={})")
 DRAWING += [f"{part}.forward(x, rng={{}})" for part in ("dropout", "feed_forward", "positions")]
 DRAWING += ["core.forward(x, x, x, rng={})", "attention(x, x, x, None, 0.5, {})"]
 SOURCES: Bad = {
@@ -203,7 +233,7 @@ SOURCES: Bad = {
         "masks[0] must have shape (3, 4, 8), but its shape is (4, 8)",
     ),
 }
-BAD = INPUTS | TOKENS | MASKS | SOURCES
+BAD = INPUTS | TOKENS | TOKEN_TYPES | MASKS | SOURCES
 GOOD = [
     "relu.forward(np.ones(()))",
     "linear.forward(x[0, 0])",
@@ -219,6 +249,7 @@ GOOD = [
     "mha.forward(x, key, key, mask=np.ones((3, 1, 4, 5), bool))",
     "mha.forward(x, mask=subsequent_mask(4))",
     "mha.forward(x[:1], mask=subsequent_mask(4))",
+    "bert.forward(tokens.astype(np.uint8), (tokens % 2).astype('>i2'), mask=padding_mask(tokens), rng=rng)",
     "model.forward(tokens[:1], mask=subsequent_mask(4) & padding_mask(tokens[:1]), rng=rng)",
 ]
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 from torch.nn import functional
 from torch_compare import DType, both_dtypes, empty_parameters, run_both
 
-from npformer import GELU, Component, Embeddings, LayerNorm, Linear, ReLU, SiLU, Softmax
+from npformer import GELU, Component, Embeddings, LayerNorm, Linear, ReLU, SiLU, Softmax, Tanh
 from npformer.component import Array
 
 pytestmark = both_dtypes
@@ -38,8 +39,9 @@ def test_linear(shape: tuple[int, ...], bias: bool, dtype: DType) -> None:
         (GELU(), functional.gelu),
         (GELU("tanh"), lambda x: functional.gelu(x, approximate="tanh")),
         (SiLU(), functional.silu),
+        (Tanh(), torch.tanh),
     ],
-    ids=["Softmax", "ReLU", "GELU", "GELU tanh", "SiLU"],
+    ids=["Softmax", "ReLU", "GELU", "GELU tanh", "SiLU", "Tanh"],
 )
 def test_activation(component: Component, reference: Callable[[Tensor], Tensor], size: float, dtype: DType) -> None:
     run_both(component, reference, {}, [size * normal(B, T, D_IN)], dtype).check()
