@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npformer.activations import GELU, ReLU, SiLU
+from npformer.activations import GELU, ReLU, SiLU, Tanh
 from npformer.attention import MASKED_SCORE, ScaledDotProductAttention
 from npformer.component import Array, Component, flatten
 from npformer.dropout import Dropout
@@ -85,7 +85,7 @@ def find_format(name: str, value: str) -> Format:
     return check_choice(name, value, FORMATS)
 
 
-ELEMENTWISE = (ReLU, GELU, SiLU, Dropout, PositionalEncoding)
+ELEMENTWISE = (ReLU, GELU, SiLU, Tanh, Dropout, PositionalEncoding)
 WITH_A_MEAN = (LayerNorm, AnnotatedLayerNorm)
 
 
