@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
@@ -25,6 +26,8 @@ MOST_CONTENTS = 2**24  # bytes of a file's table of contents, which takes about 
 MOST_AXES = 64  # NumPy's own limit
 MOST_BYTES = 2**63 - 1  # NumPy's own limit
 MOST_NAME = 60_000  # bytes; a zip file has room for 65,535
+REPR = reprlib.Repr()  # does not spell out what is large only to cut it off
+REPR.maxstring = 100
 
 
 class UnfitError(Exception):
@@ -126,7 +129,7 @@ def quoted(value: object) -> str:
     >>> quoted("two\\nlines"), len(quoted("x" * 1000))
     ("'two\\\\nlines'", 60)
     """
-    return shortened(repr(value))
+    return shortened(REPR.repr(value))
 
 
 def shortened(text: object) -> str:

@@ -201,7 +201,10 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path:
 def _check_text_path(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a path, but it is {describe(path)}")
-    return Path(path)
+    path = Path(path)
+    if "\0" in str(path):
+        raise ValueError("path must be a path, but it holds a NUL")
+    return path
 
 
 def _check_path(path: str | os.PathLike[str]) -> tuple[Path, str]:

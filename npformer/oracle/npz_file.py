@@ -35,6 +35,8 @@ CHUNK = 2**20
 LONGEST_HEADER = 10_000  # NumPy's own limit for the text in an .npy file's header
 MOST_INFLATION = 1032  # a byte of a deflated file stands for at most so many (zlib's technical notes)
 LOCAL_HEADER = 30  # bytes before a member's name; the last four are the lengths of that name and of what follows it
+END, LONG_END = b"PK\5\6", b"PK\6\6"  # signatures of the records at a zip file's end
+MOST_END = 22 + 0xFFFF + 76  # bytes from there: a record, the archive's comment, and the longer record before it
 ENCRYPTED = 1  # bit of a member's flags
 UNIX = 3  # what made a file, for zip
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that zip knows
@@ -69,6 +71,7 @@ def read_npz(raw: io.FileIO, limit: int) -> dict[str, Array]:
     """Read an .npz file that is open; UnfitError if it is not one."""
     with _Bounded(raw) as file, _zip_errors(), zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
+        _check_count(len(infos), file)
         _check_infos(infos, file)
         members = [_read_header(archive, info) for info in infos]
         check_limit((member.array for member in members), limit)
@@ -100,6 +103,19 @@ def _zip_errors() -> Iterator[None]:
         if error.errno != errno.EINVAL:  # which comes from seeking where the file says
             raise
         raise UnfitError("must be a whole .npz file, but it refers to a place outside of it") from None
+
+
+def _check_count(found: int, file: io.BufferedReader) -> None:
+    """Check the number of members: where one entry of the list swallows the next ones, zipfile sees no fault."""
+    file.seek(-min(MOST_END, file.seek(0, io.SEEK_END)), io.SEEK_END)
+    tail = file.read()
+    place = tail.rfind(END)
+    declared = int.from_bytes(tail[place + 10 : place + 12], "little")
+    before = tail[max(place - 76, 0) : place]  # a record of 56 bytes with longer fields, and where it is, in 20
+    if before.startswith(LONG_END):
+        declared = int.from_bytes(before[32:40], "little")
+    if found != declared:
+        raise UnfitError(f"must be a whole .npz file, but it lists {found} members of the {declared} that it has")
 
 
 def _check_infos(infos: list[zipfile.ZipInfo], file: io.BufferedReader) -> None:

@@ -96,12 +96,13 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
         raise UnfitError(f"must be a safetensors file, but {says} and the file has {size}")
     if length > MOST_CONTENTS:
         raise UnfitError(f"must have a header of at most {MOST_CONTENTS} bytes, but its header says {length}")
+    text = file.read(length)
+    if not text.startswith(b"{"):
+        raise UnfitError("must be a safetensors file, but its header does not begin with {")
     try:
-        header = json.loads(file.read(length).decode(), object_pairs_hook=_unique)
+        header: dict[str, Any] = json.loads(text.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise UnfitError(f"must be a safetensors file, but its header is not JSON: {shortened(error)}") from None
-    if not isinstance(header, dict):
-        raise UnfitError("must be a safetensors file, but its header is not a JSON object")
     metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise UnfitError(f"must have texts as metadata, but its {METADATA} is {quoted(metadata)}")

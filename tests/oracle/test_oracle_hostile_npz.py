@@ -166,6 +166,30 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, case: str) -> None:
     assert part in refusal(path)
 
 
+def test_a_list_that_leaves_out_members_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [(name, npy(X)) for name in ("x.npy", "y.npy", "z.npy")]
+    path = zipped(tmp_path / "a.npz", *members)
+    swallowing = ((32, 2), 46 + len("y.npy"))  # the comment of the first entry is the second entry
+    assert (
+        refusal(patched(path, swallowing)) == "must be a whole .npz file, but it lists 2 members of the 3 that it has"
+    )
+    monkeypatch.setattr("zipfile.ZIP_FILECOUNT_LIMIT", 1)
+    assert list(read_arrays(zipped(path, *members))) == ["x", "y", "z"]
+    assert b"PK\6\6" in path.read_bytes()  # the number stands in a longer record too
+    path.write_bytes(path.read_bytes()[:-12] + b"\xff\xff" + path.read_bytes()[-10:])
+    assert list(read_arrays(path)) == ["x", "y", "z"]
+    assert "lists 2 members of the 3" in refusal(patched(path, swallowing))
+
+
+def test_comments_and_bytes_around_an_archive_do_no_harm(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.npz", ("x.npy", npy(X)))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"c" * 65_535
+    assert list(read_arrays(path)) == ["x"]
+    path.write_bytes(b"before" + path.read_bytes())
+    assert list(read_arrays(path)) == ["x"]
+
+
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     zeros = npy(np.zeros(4 * 2**20))  # 32 MiB in 32 kB
     path = zipped(tmp_path / "a.npz", ("x.npy", zeros), method=zipfile.ZIP_DEFLATED)
