@@ -134,14 +134,14 @@ class Expected:
 
     def results(self) -> list[str]:
         """Return the names of the output and of the gradients of inputs and parameters."""
-        component = self.recording.component
-        wanted = ["output"]
+        wanted = {"output"}
         if self.recording.grad_output is not None:
-            wanted += [name for name in self.truth if name.startswith("grad_") and name != "grad_output"]
-            for name in flatten(component.parameters()):
+            wanted |= {name for name in self.truth if name.startswith("grad_") and name != "grad_output"}
+            for name in flatten(self.recording.component.parameters()):
                 path, dot, leaf = name.rpartition(".")
-                wanted.append(f"{path}{dot}grad_{leaf}")
-        return list(dict.fromkeys(self.truth.aliases.get(name, name) for name in wanted))
+                wanted.add(f"{path}{dot}grad_{leaf}")
+        wanted = {self.truth.aliases.get(name, name) for name in wanted}
+        return [name for name in self.truth if name in wanted]
 
 
 def expect(
@@ -176,7 +176,7 @@ def expect(
     >>> x = np.random.default_rng(0).standard_normal((2, 8))
     >>> expected = expect(LayerNorm(8), x, grad_output=x[::-1])
     >>> expected.results()
-    ['output', 'grad_x', 'grad_weight', 'grad_bias']
+    ['output', 'grad_weight', 'grad_bias', 'grad_x']
     >>> bool(expected.tolerances["output"].allowed.max() < 1e-5)
     True
     """

@@ -41,8 +41,9 @@ class Passage:
 class Trace(Mapping[str, Array]):
     """The arrays of one run by dotted name, in order of execution.
 
-    An array that passes several boundaries is one entry, under the shortest name that it has where it is made; the
-    others are in `aliases`, and can be asked for as well.
+    An array that passes several boundaries is one entry, under the shortest name that it has where it is made (a name
+    of the whole, such as "x", "output" or "grad_x", comes first); the others are in `aliases`, and can be asked for as
+    well.
 
     Attributes
     ----------
@@ -220,11 +221,17 @@ class _Recorder:
         self._running: list[tuple[str, str]] = []  # place in the tree, and dotted name of this use
 
     def shortest_names(self) -> dict[str, str]:
-        """Return for the first name of each array its name: where it was made, then fewest dots, then first."""
+        """Return for the first name of each array its name: one of the whole, then one where it is made, the shortest.
+
+        The shortest has the fewest dots, and is the first of these.
+        """
         names: dict[str, list[str]] = {}
         for name, first in self.first_names.items():
             names.setdefault(first, []).append(name)
-        return {first: min(each, key=lambda n: (n not in self.made, n.count("."))) for first, each in names.items()}
+        return {
+            first: min(each, key=lambda n: ("." in n, n not in self.made, n.count(".")))
+            for first, each in names.items()
+        }
 
     def watch(self, component: Component, place: str) -> Component:
         """Return a copy of a component that reports to this recorder, as do its parts."""
