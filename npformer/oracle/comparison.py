@@ -72,15 +72,18 @@ class Row:
         """Return the row with where its error comes from."""
         return replace(self, origin=origin, slip=slip)
 
-    def __str__(self) -> str:
+    def line(self, width: int) -> str:
+        """Return the row of the table, with this much room for the name."""
         if self.verdict == MISSING:
-            return f"{self.name:<58} {self.verdict}"
+            return f"{self.name:<{width}}  {self.verdict}"
         if self.shape is not None:
             error = f"shape {self.shape}, expected {self.expected_shape}"
         else:
-            error = f"{self.worst[0].ratio:>9.2g} {self.worst[0].ulps:>9.2g}  {self.wrong:,} of {self.compared:,} wrong"
-        kinks = f", {self.at_kinks:,} at a kink" if self.at_kinks else ""
-        return f"{self.name:<58} {self.verdict:<7} {error}{kinks}{f', {self.origin}' if self.origin else ''}"
+            error = f"{self.worst[0].ratio:>9.2g} {self.worst[0].ulps:>9.2g}"
+        notes = [f"{self.wrong:,} of {self.compared:,} entries"] if self.verdict == FAIL and self.shape is None else []
+        notes += [f"{self.at_kinks:,} at a kink"] if self.at_kinks else []
+        notes += [self.origin] if self.origin else []
+        return f"{self.name:<{width}}  {self.verdict:<7} {error}{'  ' if notes else ''}{', '.join(notes)}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        lines = [f"{'array':<58} verdict error/tol      ULPs", *map(str, self.rows)]
+        width = max(len(row.name) for row in self.rows)
+        lines = [f"{'array':<{width}}  verdict error/tol      ULPs", *(row.line(width) for row in self.rows)]
         if self.first_wrong is not None and self.first_wrong.worst:
             lines += ["", f"{self.first_wrong.name}, worst entries"]
             if self.runs > 1:

@@ -73,7 +73,7 @@ def _meaning(factor: float, expected: Expected) -> str:
         forms = {f"{size}": size, f"1/{size}": 1 / size, f"√{size}": math.sqrt(size), f"1/√{size}": 1 / math.sqrt(size)}
         for words, value in forms.items():
             if abs(factor / value - 1) < 1e-3:
-                return f" = {words}"
+                return f" = {words}" if words != f"{factor:.4g}" else ""
     return ""
 
 
