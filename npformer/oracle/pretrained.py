@@ -83,7 +83,8 @@ class Pretrained:
         batches = (order[start : start + BATCH] for start in range(0, len(order), BATCH))
         means = np.concatenate([self._means([token_lists[index] for index in batch]) for batch in batches])
         means = means[np.argsort(order)]
-        lengths = np.sqrt(np.einsum("bd,bd->b", means, means))
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.sqrt(np.einsum("bd,bd->b", means, means))
         for index in np.flatnonzero(~((lengths > 0) & (lengths < np.inf))):
             raise ValueError(
                 f"the mean over texts[{index}] must have a finite length above 0, but that is {lengths[index]}"
@@ -93,7 +94,7 @@ class Pretrained:
 
     def _means(self, token_lists: Sequence[list[int]]) -> Array:
         tokens, mask = self._padded(token_lists)
-        with np.errstate(over="ignore", invalid="ignore"):  # embed refuses what comes of it
+        with np.errstate(over="ignore", invalid="ignore"):  # embed refuses the infinities
             hidden = self.encoder(tokens, mask=mask)
             real = mask[:, 0, 0].astype(hidden.dtype)
             means: Array = np.einsum("btd,bt->bd", hidden, real) / real.sum(-1, keepdims=True)
