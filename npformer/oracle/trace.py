@@ -168,7 +168,8 @@ def _with_kernel_quantities(run: Trace, passage: Passage) -> Trace:
     for path, part in run.parts.items():
         if not isinstance(part, ScaledDotProductAttention):
             continue
-        scores = passage.into(part, {"scores": run[_join(path, "scores")]}, backward=False)["scores"]
+        scores = run[_join(path, "scores")]
+        scores = passage.into(part, {"scores": scores}, backward=False).get("scores", scores)
         after[_join(path, "scores")] = {
             _join(path, name): passage.out(part, _join(path, name), array)
             for name, array in forward_quantities(scores).items()
@@ -177,7 +178,7 @@ def _with_kernel_quantities(run: Trace, passage: Passage) -> Trace:
             continue
         names = {"output": "output", "grad_output": "grad_output", "grad_unmasked": "softmax.grad_x"}
         given = {argument: run[_join(path, name)] for argument, name in names.items()}
-        given = passage.into(part, given, backward=True)
+        given |= passage.into(part, given, backward=True)
         after[run.aliases.get(_join(path, "softmax.grad_x"), _join(path, "softmax.grad_x"))] = {
             _join(path, name): passage.out(part, _join(path, name), array)
             for name, array in backward_quantities(**given, mask=run.arrays.get(_join(path, "mask"))).items()
