@@ -42,9 +42,7 @@ def _components() -> Iterator[VectorCase]:
         part("LayerNorm", d_model=8, eps=1e-2),
         lambda _, rng: Given({"x": np.concatenate([rng.standard_normal((4, 8)), np.zeros((1, 8))])}),
     )
-    yield VectorCase(
-        "layer_norm_eps_1e-12", "BERT's eps.", part("LayerNorm", d_model=8, eps=1e-12), rows(4, 8)
-    )
+    yield VectorCase("layer_norm_eps_1e-12", "BERT's eps.", part("LayerNorm", d_model=8, eps=1e-12), rows(4, 8))
     annotated = part("AnnotatedLayerNorm", d_model=12)
     purpose = "The annotated transformer's normalisation: deviation with n - 1, eps outside of the root."
     yield VectorCase("annotated_layer_norm", purpose, annotated, rows(3, 5, 12))
