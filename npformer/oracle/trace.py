@@ -148,8 +148,8 @@ class Recording:
     def _run(self, recorder: _Recorder) -> None:
         watched = recorder.watch(self.component, "")
         _, cache = watched.forward(*self.inputs, **copy.deepcopy(self.options))
-        recorder.backward_starts = len(recorder.arrays)
         if self.grad_output is not None:
+            recorder.backward_starts = len(recorder.arrays)
             watched.backward(self.grad_output, cache)
 
     def _traced(self, recorder: _Recorder) -> Trace:

@@ -27,7 +27,7 @@ FILE_FORMATS = {"safetensors": "safetensors", "npz": "npz"}
 
 def write_vectors(
     folder: str | os.PathLike[str],
-    format: str = "safetensors",
+    file_format: str = "safetensors",
     only: str | Iterable[str] | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> list[Path]:
@@ -39,7 +39,7 @@ def write_vectors(
     ----------
     folder : str or path
         Must not exist, or be empty; its parent must exist.
-    format : {"safetensors", "npz"}
+    file_format : {"safetensors", "npz"}
         Of the files of arrays.
     only : str or list of str, optional
         Patterns such as "attention_*" of the names of the cases that are written; without it, all.
@@ -66,11 +66,11 @@ def write_vectors(
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as parent:
-    ...     folders = write_vectors(f"{parent}/vectors", format="npz", only="layer_norm_float*")
+    ...     folders = write_vectors(f"{parent}/vectors", file_format="npz", only="layer_norm_float*")
     ...     [each.name for each in folders], sorted(file.name for file in folders[0].iterdir())
     (['layer_norm_float32', 'layer_norm_float64', 'layer_norm_float16'], ['arrays.npz', 'case.json', 'tolerances.npz'])
     """
-    suffix = check_choice("format", format, FILE_FORMATS)
+    suffix = check_choice("file_format", file_format, FILE_FORMATS)
     if not isinstance(folder, str | os.PathLike):
         raise TypeError(f"folder must be a path, but it is {describe(folder)}")
     target = Path(folder)
