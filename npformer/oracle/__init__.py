@@ -10,5 +10,6 @@ from npformer.oracle.compare import compare
 from npformer.oracle.comparison import Comparison
 from npformer.oracle.expected import Expected, expect
 from npformer.oracle.trace import Trace, trace
+from npformer.oracle.vectors import load_case, write_vectors
 
-__all__ = ["Comparison", "Expected", "Trace", "compare", "expect", "trace"]
+__all__ = ["Comparison", "Expected", "Trace", "compare", "expect", "load_case", "trace", "write_vectors"]

@@ -192,11 +192,17 @@ def expect(
     )
     if grad_output is not None:
         grad_output = _stored("grad_output", grad_output, stored)
-    expected = Expected(Recording(component, inputs, options, grad_output), stored, summed)
+    expected = record(Recording(component, inputs, options, grad_output), stored, summed)
+    expected.tolerances = tolerances(expected, expected.predict({}))
+    return expected
+
+
+def record(recording: Recording, storage: Format, accumulation: Format) -> Expected:
+    """Return what is expected, but for the tolerances; what is recorded must be exact in the storage type."""
+    expected = Expected(recording, storage, accumulation)
     for path, part in expected.truth.parts.items():
         if isinstance(part, ScaledDotProductAttention):
             expected.compared |= _compared_of_core(expected.truth, f"{path}." if path else "")
-    expected.tolerances = tolerances(expected, expected.predict({}))
     return expected
 
 

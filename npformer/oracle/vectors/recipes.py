@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ Recipe = Mapping[str, Any]
 
 DEEPEST = 4  # recipes inside recipes
 MOST_LAYERS = 16
-MOST_ENTRIES = 2**20  # of a matrix of the two largest sizes
+MOST_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,20 @@ def build(recipe: Recipe) -> Component:
     >>> build({"build": "LayerNorm", "arguments": {"d_model": 8}})
     LayerNorm(16 parameters)
     """
-    parts = list(_every_part(recipe, 0))
-    sizes = [value for part in parts for value in part["arguments"].values() if type(value) is int]
-    layers = max((part["arguments"].get(name, 1) for part in parts for name in STACKED), default=1)
-    if type(layers) is int and layers > MOST_LAYERS:
-        raise ValueError(f"recipe must have at most {MOST_LAYERS} layers, but it has {quoted(layers)}")
-    if max(sizes, default=0) ** 2 > MOST_ENTRIES:
-        raise ValueError(f"recipe must have sizes of at most {int(MOST_ENTRIES**0.5)}, but has {quoted(max(sizes))}")
+    extent(recipe)
     return _build(recipe)
+
+
+def extent(recipe: Recipe) -> tuple[int, int]:
+    """Return how many layers a recipe has, and its largest size, after checking that it is one and both are small."""
+    arguments = [pair for part in _every_part(recipe, 0) for pair in part["arguments"].items()]
+    counts = [(name, value) for name, value in arguments if type(value) is int]
+    largest = max((value for name, value in counts if name not in STACKED), default=1)
+    layers = math.prod(max(value, 1) for name, value in counts if name in STACKED)
+    for what, value, most in (("layers", layers, MOST_LAYERS), ("sizes", largest, MOST_SIZE)):
+        if value > most:
+            raise ValueError(f"recipe must have {what} of at most {most}, but they come to {quoted(value)}")
+    return layers, largest
 
 
 def _build(recipe: Recipe) -> Component:

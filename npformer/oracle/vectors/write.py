@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -14,13 +13,13 @@ import numpy as np
 from npformer import __version__
 from npformer.oracle.declared import quoted
 from npformer.oracle.files import new_folder, write_arrays
+from npformer.oracle.vectors.case_file import CASE
 from npformer.oracle.vectors.cases import VectorCase
 from npformer.oracle.vectors.component_cases import catalogue
 from npformer.oracle.vectors.conventions import CONVENTIONS, FORMAT, REPRODUCIBILITY
-from npformer.oracle.vectors.recorded import Recorded
+from npformer.oracle.vectors.recorded import Recorded, file_digest
 from npformer.shapes import check_choice, describe
 
-CASE = "case.json"
 MANIFEST = "manifest.json"
 FILE_FORMATS = {"safetensors": "safetensors", "npz": "npz"}
 
@@ -128,9 +127,3 @@ def _write_case(folder: Path, case: VectorCase, suffix: str) -> dict[str, object
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
