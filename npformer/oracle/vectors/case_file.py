@@ -28,7 +28,7 @@ FIELDS: dict[str, type] = {
 }
 ROW: dict[str, type] = {"name": str, "role": str, "shape": list, "dtype": str, "sha256": str}
 FILE: dict[str, type] = {"file": str, "sha256": str}
-IN_WORDS = {str: "a text", dict: "an object", list: "a list"}
+IN_WORDS: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,15 @@ def read_case_file(path: Path) -> CaseFile:
     )
 
 
-def _read_json(path: Path) -> object:
+def _read_json(path: Path) -> Any:
     with path.open("rb") as file:
         text = file.read(MOST_CONTENTS + 1)
     if len(text) > MOST_CONTENTS:
         raise ValueError(f"it must have at most {MOST_CONTENTS} bytes, but has more")
     try:
-        said: object = json.loads(text.decode(), parse_constant=_refuse)
+        return json.loads(text.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it must be JSON, but reading it fails: {shortened(error)}") from None
-    return said
 
 
 def _refuse(constant: str) -> None:
