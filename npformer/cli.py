@@ -16,7 +16,8 @@ from npformer import __version__
 from npformer.accuracy import format_accuracy, measure_accuracy
 from npformer.gradcheck.report import YARDSTICKS, without_infinities
 from npformer.gradcheck.verdict import PASS
-from npformer.oracle.commands import add_embed
+from npformer.oracle.case_commands import add_compare, add_vectors
+from npformer.oracle.embed_command import add_embed
 from npformer.verify import DIRECTIONS, Row, Verification, conclude
 
 BAD_USAGE = 2
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_verify(commands)
     _add_accuracy(commands)
+    add_vectors(commands)
+    add_compare(commands)
     add_embed(commands)
     options = parser.parse_args(arguments)
     try:

@@ -3,13 +3,43 @@
 The way that data takes: `trace` runs a component and keeps every array that passes between its parts, with what
 attention `kernels` save; `rounding` simulates what floating-point arithmetic does to them, from which `expected` has
 the tolerances; `compare` holds another implementation's arrays against those, `slips` says what a wrong one looks like,
-and `comparison` is what came out.
+and `comparison` is what came out. `vectors` are the same for other languages, in `files`. `checkpoints` knows the names
+and layouts of other libraries (`conventions`), and `pretrained` runs a real model.
 """
 
+from npformer.oracle.checkpoints import (
+    from_convention,
+    load_gradients,
+    load_parameters,
+    save_gradients,
+    save_parameters,
+    to_convention,
+)
 from npformer.oracle.compare import compare
 from npformer.oracle.comparison import Comparison
 from npformer.oracle.expected import Expected, expect
+from npformer.oracle.files import read_arrays, write_arrays
+from npformer.oracle.pretrained import Pretrained, load_bert
 from npformer.oracle.trace import Trace, trace
 from npformer.oracle.vectors import load_case, write_vectors
 
-__all__ = ["Comparison", "Expected", "Trace", "compare", "expect", "load_case", "trace", "write_vectors"]
+__all__ = [
+    "Comparison",
+    "Expected",
+    "Pretrained",
+    "Trace",
+    "compare",
+    "expect",
+    "from_convention",
+    "load_bert",
+    "load_case",
+    "load_gradients",
+    "load_parameters",
+    "read_arrays",
+    "save_gradients",
+    "save_parameters",
+    "to_convention",
+    "trace",
+    "write_arrays",
+    "write_vectors",
+]

@@ -187,7 +187,10 @@ def test_a_vocabulary_without_unk_cannot_say_what_it_does_not_know(tmp_path: Pat
     ("package", "sentence"),
     [
         ("tokenizers", "reading a tokenizer needs the package tokenizers: pip install 'npformer[oracle]'"),
-        ("safetensors", "reading and writing safetensors needs the package safetensors: pip install 'npformer[oracle]'"),
+        (
+            "safetensors",
+            "reading and writing safetensors needs the package safetensors: pip install 'npformer[oracle]'",
+        ),
     ],
 )
 def test_without_the_extra_one_line_says_what_to_install(

@@ -1,4 +1,4 @@
-"""The commands that need trained models and other libraries' files; each is a thin face over one public function."""
+"""The command `npformer embed`: a thin face over load_bert and its embed."""
 
 from __future__ import annotations
 
