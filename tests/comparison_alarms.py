@@ -29,11 +29,11 @@ from rewrites.registry import parts_of
 
 from npformer import ReLU
 from npformer.attention import MASKED_SCORE
-from npformer.component import Array, Component
+from npformer.component import Array, Component, flatten
 from npformer.dropout import RandomSource
 from npformer.feed_forward import PositionwiseFeedForward
 from npformer.gradcheck import Sizes, make_case
-from npformer.gradcheck.subject import input_names
+from npformer.gradcheck.subject import input_names, named_gradients
 from npformer.gradcheck.verdict import FAIL
 from npformer.oracle import Comparison, Expected, compare, expect
 from npformer.oracle.rounding import FORMATS, Format
@@ -119,8 +119,16 @@ class Trial:
         if self.permuted:
             inputs, grad_output = tuple(x[permutation] for x in inputs), grad_output[permutation]
             options = {name: _permuted(value, permutation) for name, value in options.items()}
-        run = Recording(component.astype(dtype), inputs, options, grad_output).rerun(Stored(storage))
-        arrays = {_by_name(name, expected): run[name] for name in [*run, *run.aliases]}
+        if self.rewrites:  # they use their parts as they like: output and gradients alone have their names
+            component = component.astype(dtype)
+            output, cache = component.forward(*inputs, **copy.deepcopy(options))
+            names = input_names(type(recording.component).forward, len(inputs) + 1)[1:]
+            gradients = flatten(named_gradients(component, names, grad_output, cache))
+            made = {"output": output} | {_grad_name(name): gradient for name, gradient in gradients.items()}
+            arrays = {name: Stored(storage).out(component, name, array) for name, array in made.items()}
+        else:
+            run = Recording(component.astype(dtype), inputs, options, grad_output).rerun(Stored(storage))
+            arrays = {name: run[name] for name in [*run, *run.aliases]}
         back = np.argsort(permutation)
         return {
             name: array if name.rpartition(".")[2] in PARAMETER_GRADIENTS or len(array) != batch else array[back]
@@ -196,14 +204,9 @@ class PermutedSource:
         return self.rng.random(shape)[self.permutation]
 
 
-def _by_name(name: str, expected: Expected) -> str:
-    """Return the name of an array; rewrites may take their inputs as *inputs."""
+def _grad_name(name: str) -> str:
     path, dot, leaf = name.rpartition(".")
-    index = leaf.removeprefix("grad_").removeprefix("inputs").strip("[]")
-    if not index.isdigit():
-        return name
-    _, *inputs = input_names(type(expected.truth.parts[path]).forward, 4)
-    return f"{path}{dot}{'grad_' * leaf.startswith('grad_')}{inputs[int(index)]}"
+    return f"{path}{dot}grad_{leaf}"
 
 
 def _permuted(value: Any, permutation: Array) -> Any:
@@ -241,7 +244,7 @@ def draw(seed: int, index: int) -> Trial:
         permuted=bool(rng.random() < 0.3),
         relu=bool(rng.random() < 0.5),
         scale=drawn.scale,
-        dropout=drawn.dropout,
+        dropout=drawn.dropout or drawn.case == "Dropout",  # without it nothing is computed
     )
 
 

@@ -63,6 +63,8 @@ def compare(
     patterns = [only] if isinstance(only, str) else None if only is None else list(only)
     chosen = [name for name in expected.tolerances if _is_chosen(name, patterns)]
     chosen = [name for name in expected.truth if name in set(chosen)]
+    if not expected.tolerances:
+        raise ValueError("expected must hold at least one array that is computed, but it holds only what was given")
     if not chosen:
         raise ValueError(f"only must match the name of an array, but none is like {', '.join(patterns or [])}")
     if not runs:

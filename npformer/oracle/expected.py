@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from npformer.attention import ScaledDotProductAttention
 from npformer.component import Array, Component, flatten
-from npformer.gradcheck.subject import silence
+from npformer.gradcheck.subject import input_names, silence
 from npformer.oracle.kernels import compared_entries
 from npformer.oracle.rounding import Format, Rounding, find_format, relu_inputs
 from npformer.oracle.trace import Arrays, Passage, Recording, Trace
@@ -136,8 +136,9 @@ class Expected:
         """Return the names of the output and of the gradients of inputs and parameters."""
         wanted = {"output"}
         if self.recording.grad_output is not None:
-            wanted |= {name for name in self.truth if name.startswith("grad_") and name != "grad_output"}
-            for name in flatten(self.recording.component.parameters()):
+            component = self.recording.component
+            wanted |= {f"grad_{name}" for name in input_names(component.forward, 9)}
+            for name in flatten(component.parameters()):
                 path, dot, leaf = name.rpartition(".")
                 wanted.add(f"{path}{dot}grad_{leaf}")
         wanted = {self.truth.aliases.get(name, name) for name in wanted}
@@ -257,11 +258,11 @@ def _predict(expected: Expected, given: Mapping[str, Array], rounding: Passage) 
 
 def _compared_of_core(truth: Trace, prefix: str) -> dict[str, npt.NDArray[np.bool_]]:
     """Return which entries of the arrays of an attention core are compared."""
-    if f"{prefix}mask" not in truth.arrays:
+    mask = truth.get(f"{prefix}mask")
+    if mask is None:
         return {}
-    mask = truth[f"{prefix}mask"]
     entries = {
-        name: compared_entries(name.removeprefix(prefix), mask, array.shape)
+        name: compared_entries(name.removeprefix(prefix), mask != 0, array.shape)
         for name, array in truth.items()
         if name.startswith(prefix)
     }

@@ -38,7 +38,7 @@ def backward_quantities(
     output: Array, grad_output: Array, grad_unmasked: Array, mask: Array | None
 ) -> dict[str, Array]:
     """Return the gradient of the masked scores, and delta = rowsum(dO∘O) (Dao 2023, algorithm 2, line 4)."""
-    grad_scores = grad_unmasked if mask is None else grad_unmasked * mask
+    grad_scores = grad_unmasked if mask is None else grad_unmasked * (mask != 0)
     return {"delta": (grad_output * output).sum(-1), "grad_scores": grad_scores}
 
 

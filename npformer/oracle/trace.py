@@ -183,7 +183,7 @@ def _with_kernel_quantities(run: Trace, passage: Passage) -> Trace:
         given |= passage.into(part, given, backward=True)
         after[run.aliases.get(_join(path, "softmax.grad_x"), _join(path, "softmax.grad_x"))] = {
             _join(path, name): passage.out(part, _join(path, name), array)
-            for name, array in backward_quantities(**given, mask=run.arrays.get(_join(path, "mask"))).items()
+            for name, array in backward_quantities(**given, mask=run.get(_join(path, "mask"))).items()
         }
     arrays: Arrays = {}
     backward_starts = None
