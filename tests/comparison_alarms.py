@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import false_alarms
@@ -43,15 +44,25 @@ ORDINARY = Sizes()
 STORAGES = {"float32": 0.55, "bfloat16": 0.2, "float16": 0.15, "float64": 0.1}
 INJECTED = (3e-3, 1e-3, 1e-4)  # of an array's root mean square
 NOTHING = 1e-6  # of the largest gradient's root mean square: a smaller one is 0 in truth, as that of a key bias
+PLACES = ("output", "gradients", "gradients, ill-conditioned", "gradients, at a kink")
 PARAMETER_GRADIENTS = {"grad_weight", "grad_bias"}  # have no batch
 
 
 @dataclass(frozen=True)
 class Error:
-    """An error of a single entry: in what, whether the entry lies at a kink, its size, and whether it shows."""
+    """An error of a single entry.
 
-    kind: str
-    apart: bool
+    Attributes
+    ----------
+    where : str
+        In what: a key of PLACES.
+    share : float
+        Its size, as a share of the array's root mean square.
+    shows : bool
+        Whether it is beyond the tolerance.
+    """
+
+    where: str
     share: float
     shows: bool
 
@@ -150,6 +161,13 @@ class Trial:
         shown = self._shown(expected, theirs) if self.storage == "float32" else Counter()
         return Judged(self, alarm or " ".join(comparison.lacking), max(ratios.values()), shown)
 
+    def _kind_of_gradient(self, apart: bool) -> str:
+        """Return which gradients an entry belongs to."""
+        if apart:
+            return "gradients, at a kink"
+        well = self.sizes.d_model >= 4 and self.scale == 1
+        return "gradients" if well else "gradients, ill-conditioned"
+
     def _shown(self, expected: Expected, theirs: Arrays) -> Counter[Error]:
         """Count the errors of single entries, by whether they are beyond the tolerance."""
         rng = np.random.default_rng(self.seed)
@@ -161,11 +179,11 @@ class Trial:
                 continue
             tolerance, truth = expected.tolerances[name], expected.truth[name]
             entry = tuple(rng.integers(truth.shape))
-            off, apart = theirs[name][entry] - truth[entry], bool(tolerance.apart[entry])
+            off = theirs[name][entry] - truth[entry]
+            where = "output" if name == "output" else self._kind_of_gradient(bool(tolerance.apart[entry]))
             for share in INJECTED:
-                error = off + share * size * rng.choice([-1, 1])
-                shows = bool(abs(error) > tolerance.limit[entry])
-                counts[Error("output" if name == "output" else "gradient", apart, share, shows)] += 1
+                shows = bool(abs(off + share * size * rng.choice([-1, 1])) > tolerance.limit[entry])
+                counts[Error(where, share, shows)] += 1
         return counts
 
 
@@ -272,19 +290,17 @@ class Tally:
     ratios: dict[str, list[float]]
     errors: Counter[Error]
 
-    def share(self, kind: str, apart: bool, share: float) -> tuple[int, int]:
+    def shown(self, where: str, share: float) -> tuple[int, int]:
         """Return how many errors of this size showed, and of how many."""
-        showed, hidden = (self.errors[Error(kind, apart, share, shows)] for shows in (True, False))
+        showed, hidden = (self.errors[Error(where, share, shows)] for shows in (True, False))
         return showed, showed + hidden
 
     def __str__(self) -> str:
         lines = []
-        for kind, apart in (("output", False), ("gradient", False), ("gradient", True)):
-            for size in INJECTED:
-                showed, number = self.share(kind, apart, size)
-                where = f"{kind}{', at a kink' if apart else ''}"
-                if number:
-                    lines.append(f"error of {size:g} rms in one entry of {where}: {showed:,} of {number:,} show")
+        for where, size in product(PLACES, INJECTED):
+            showed, number = self.shown(where, size)
+            if number:
+                lines.append(f"error of {size:g} rms in one entry, {where}: {showed:,} of {number:,} show")
         for storage, ratios in self.ratios.items():
             low, high, top = np.quantile(ratios, [0.5, 0.99, 1.0])
             lines.append(f"largest error/tolerance, {storage}: median {low:.2f}, 99 % {high:.2f}, maximum {top:.2f}")

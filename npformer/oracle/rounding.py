@@ -86,7 +86,6 @@ def find_format(name: str, value: str) -> Format:
 
 
 ELEMENTWISE = (ReLU, GELU, SiLU, Tanh, Dropout, PositionalEncoding)
-WITH_A_MEAN = (LayerNorm, AnnotatedLayerNorm)
 
 
 class Rounding(Passage):
@@ -118,6 +117,7 @@ class Rounding(Passage):
         self.decided = {name: clean[name] for name in relu_inputs(clean)}
         self._unit: dict[int, float] = {}  # of each component's last operation
         self._cancelling: dict[int, Array] = {}
+        self._moved: dict[int, tuple[Array, Array]] = {}  # what a norm's mean adds to x_hat, and to output or grad_x
 
     def into(self, component: Component, arrays: Arrays, *, backward: bool) -> Arrays:
         """Change the terms of a component's sums."""
@@ -127,17 +127,18 @@ class Rounding(Passage):
             self._cancelling[id(component)] = arrays["grad_output" if backward else "x"]
         if n <= 1:
             return {}
-        noisy = {name: self._noisy(array, unit) for name, array in arrays.items()}
-        if isinstance(component, WITH_A_MEAN) and not backward:
-            mean = arrays["x"].mean(-1, keepdims=True)
-            noisy["x"] = noisy["x"] + self._noise(mean.shape) * unit * mean
-        return noisy
+        if isinstance(component, LayerNorm | AnnotatedLayerNorm):
+            self._moved[id(component)] = self._by_the_mean(component, arrays, unit, backward=backward)
+        return {name: self._noisy(array, unit) for name, array in arrays.items()}
 
     def out(self, component: Component, name: str, array: Array) -> Array:
         """Change a result, and round it."""
         if array.dtype.kind != "f":
             return array
         noisy = self._noisy(array, max(self.storage.unit, self._unit.get(id(component), 0.0)), self.storage.tiny)
+        if id(component) in self._moved and self._moved[id(component)][0].shape == array.shape:
+            normalised, scaled = self._moved[id(component)]
+            noisy += normalised if name.endswith("x_hat") else scaled
         if id(component) in self._cancelling:
             noisy += self.accumulation.unit * self._cancelling[id(component)] * self._noise(array.shape)
         if name in self.decided:
@@ -146,6 +147,19 @@ class Rounding(Passage):
         if name in self.kinks:
             noisy = np.where(self.kinks[name] > 0, self.kinks[name] * self.rng.uniform(-1, 1, array.shape), noisy)
         return noisy
+
+    def _by_the_mean(
+        self, norm: LayerNorm | AnnotatedLayerNorm, arrays: Arrays, unit: float, *, backward: bool
+    ) -> tuple[Array, Array]:
+        """Return what the rounding of a mean adds to all entries of a row: changed terms alone would cancel there."""
+        terms = arrays["grad_output"] * norm.weight if backward else arrays["x"]
+        if isinstance(norm, LayerNorm):
+            rstd = arrays["rstd"] if backward else 1 / np.sqrt(terms.var(-1, keepdims=True) + norm.eps)
+        else:
+            rstd = 1 / ((arrays["std"] if backward else terms.std(-1, ddof=1, keepdims=True)) + norm.eps)
+        error = unit * np.abs(terms).mean(-1, keepdims=True) * rstd
+        moved = np.broadcast_to(error * self._noise(error.shape), terms.shape)
+        return moved, moved if backward else moved * norm.weight
 
     def _noisy(self, array: Array, unit: float, tiny: float = 0.0) -> Array:
         constant = array == MASKED_SCORE  # kernels write another one, such as -inf, and none is computed
