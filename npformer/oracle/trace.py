@@ -168,7 +168,7 @@ def _with_kernel_quantities(run: Trace, passage: Passage) -> Trace:
     for path, part in run.parts.items():
         if not isinstance(part, ScaledDotProductAttention):
             continue
-        if _join(path, "scores") not in {*run, *run.aliases}:  # a core that does without its softmax
+        if _join(path, "scores") not in run:  # a core that does without its softmax
             continue
         scores = run[_join(path, "scores")]
         scores = passage.into(part, {"scores": scores}, backward=False).get("scores", scores)
@@ -176,7 +176,7 @@ def _with_kernel_quantities(run: Trace, passage: Passage) -> Trace:
             _join(path, name): passage.out(part, _join(path, name), array)
             for name, array in forward_quantities(scores).items()
         }
-        if _join(path, "softmax.grad_x") not in {*run, *run.aliases}:
+        if _join(path, "softmax.grad_x") not in run:
             continue
         names = {"output": "output", "grad_output": "grad_output", "grad_unmasked": "softmax.grad_x"}
         given = {argument: run[_join(path, name)] for argument, name in names.items()}
