@@ -290,7 +290,8 @@ static void skip_value(Json *json, int depth)
         expect(json, last);
     } else if (first == 't' || first == 'f' || first == 'n') {
         for (const char *rest = first == 't' ? "true" : first == 'f' ? "false" : "null"; *rest; rest++)
-            expect(json, *rest);
+            if (next(json) != *rest)
+                fail("%s must be JSON with a value before byte %zu, but something else is there", json->path, json->at);
     } else {
         read_number(json);
     }
@@ -595,10 +596,10 @@ static uint8_t *broadcast_mask(const char *path, const Array *mask, size_t axes,
     uint8_t *visible = memset(allocate(count, 1), 1, count);
     if (mask == NULL)
         return visible;
-    require(size_of_type(mask->type) == 1 && mask->axes <= axes, path, "a mask of bytes that broadcasts to scores");
+    require(size_of_type(mask->type) == 1 && mask->axes <= axes, path, "a mask of bytes that broadcasts");
     shape += axes - mask->axes;
     for (size_t axis = 0; axis < mask->axes; axis++)
-        require(mask->shape[axis] == 1 || mask->shape[axis] == shape[axis], path, "a mask that broadcasts to scores");
+        require(mask->shape[axis] == 1 || mask->shape[axis] == shape[axis], path, "a mask that broadcasts");
     for (size_t i = 0; i < count; i++) {
         size_t place = 0, step = 1, rest = i;
         for (size_t axis = mask->axes; axis-- > 0; rest /= shape[axis])
