@@ -134,8 +134,10 @@ static void attention_backward(const Core *core, const float *grad_output, const
 enum { MAX_AXES = 8, MAX_ARRAYS = 256, MAX_NAME = 128, MAX_HEADER = 8192, MAX_DEPTH = 32 };
 static const size_t MAX_BYTES = (size_t)1 << 28; /* of a file, and of an array of the answer */
 
-_Noreturn static void fail(const char *format, ...)
+static void require(bool fits, const char *format, ...)
 {
+    if (fits)
+        return;
     va_list arguments;
     va_start(arguments, format);
     fputs("conformance: ", stderr);
@@ -148,8 +150,7 @@ _Noreturn static void fail(const char *format, ...)
 static void *allocate(size_t count, size_t size) /* zeros; the program is short, and its end frees them */
 {
     void *memory = count <= MAX_BYTES / size ? calloc(count ? count : 1, size) : NULL;
-    if (memory == NULL)
-        fail("an array must have at most %zu bytes, but %zu entries of %zu are needed", MAX_BYTES, count, size);
+    require(memory != NULL, "an array must have at most %zu bytes, but %zu times %zu came", MAX_BYTES, count, size);
     return memory;
 }
 
@@ -159,18 +160,19 @@ typedef struct {
     size_t size;
 } File;
 
+static const char UNREADABLE[] = "%s must be a file that can be read, but it is not";
+
 static bool read_file(const char *path, File *file)
 {
     FILE *stream = fopen(path, "rb");
     if (stream == NULL)
         return false;
     long size = fseek(stream, 0, SEEK_END) == 0 ? ftell(stream) : -1;
-    if (size < 0 || (size_t)size > MAX_BYTES)
-        fail("%s must be a file of at most %zu bytes, but it is not", path, MAX_BYTES);
+    require(size >= 0 && (size_t)size <= MAX_BYTES, "%s must be a file of at most %zu bytes, but it is not", path,
+            MAX_BYTES);
     *file = (File){path, allocate((size_t)size, 1), (size_t)size};
     rewind(stream);
-    if (fread(file->bytes, 1, file->size, stream) != file->size)
-        fail("%s must be a file that can be read, but it is not", path);
+    require(fread(file->bytes, 1, file->size, stream) == file->size, UNREADABLE, path);
     fclose(stream);
     return true;
 }
@@ -192,18 +194,17 @@ typedef struct {
 
 typedef struct {
     const char *text;
-    int length;
+    size_t length;
 } Word;
 
 static bool is(Word word, const char *name)
 {
-    return strlen(name) == (size_t)word.length && memcmp(word.text, name, strlen(name)) == 0;
+    return strlen(name) == word.length && memcmp(word.text, name, strlen(name)) == 0;
 }
 
 static int next(Json *json)
 {
-    if (json->at == json->length)
-        fail("%s must hold complete JSON, but it ends too early", json->path);
+    require(json->at < json->length, "%s must hold complete JSON, but it ends too early", json->path);
     return (unsigned char)json->text[json->at++];
 }
 
@@ -225,8 +226,20 @@ static bool accept(Json *json, char wanted)
 
 static void expect(Json *json, char wanted)
 {
-    if (!accept(json, wanted))
-        fail("%s must be JSON with '%c' at byte %zu, but something else is there", json->path, wanted, json->at);
+    require(accept(json, wanted), "%s must be JSON with '%c' at byte %zu, but something else is there", json->path,
+            wanted, json->at);
+}
+
+/* Move to the next item between brackets, "[]" or "{}"; after the last one, behind them. */
+static bool next_item(Json *json, const char *brackets, bool is_first)
+{
+    if (is_first)
+        expect(json, brackets[0]);
+    if (is_first ? !accept(json, brackets[1]) : accept(json, ','))
+        return true;
+    if (!is_first)
+        expect(json, brackets[1]);
+    return false;
 }
 
 static Word read_string(Json *json) /* escapes stay as they are: no name that is looked for has any */
@@ -234,28 +247,27 @@ static Word read_string(Json *json) /* escapes stay as they are: no name that is
     expect(json, '"');
     size_t start = json->at;
     for (int character = next(json); character != '"'; character = next(json)) {
-        if (character < 0x20)
-            fail("%s must be JSON without control characters in strings, but byte %zu is one", json->path, json->at);
+        require(character >= 0x20, "%s must be JSON without control characters in strings, but byte %zu is one",
+                json->path, json->at - 1);
         if (character == '\\')
             next(json);
     }
-    size_t length = json->at - 1 - start;
-    return (Word){json->text + start, length > 1 << 20 ? 1 << 20 : (int)length};
+    return (Word){json->text + start, json->at - 1 - start};
 }
 
 static double read_number(Json *json)
 {
     peek(json);
-    const char *start = json->text + json->at;
-    size_t length = 0;
-    while (length < json->length - json->at && strchr("+-.0123456789eE", start[length]) && start[length] != 0)
-        length++;
     char digits[64] = "", *end = digits;
-    if (length > 0 && length < sizeof digits)
-        memcpy(digits, start, length);
+    size_t length = 0;
+    const char *start = json->text + json->at;
+    while (length < json->length - json->at && length < sizeof digits - 1 &&
+           memchr("+-.0123456789eE", start[length], 15))
+        length++;
+    memcpy(digits, start, length);
     double number = strtod(digits, &end);
-    if (end == digits || *end != 0 || !isfinite(number))
-        fail("%s must be JSON with a value at byte %zu, but something else is there", json->path, json->at);
+    require(end > digits && *end == 0 && isfinite(number),
+            "%s must be JSON with a value at byte %zu, but something else is there", json->path, json->at);
     json->at += length;
     return number;
 }
@@ -263,35 +275,29 @@ static double read_number(Json *json)
 static size_t read_size(Json *json)
 {
     double number = read_number(json);
-    if (number < 0 || number > (double)MAX_BYTES || number != floor(number))
-        fail("%s must have sizes from 0 to %zu, but one is %g", json->path, MAX_BYTES, number);
+    require(number >= 0 && number <= (double)MAX_BYTES && number == floor(number),
+            "%s must have sizes from 0 to %zu, but one is %g", json->path, MAX_BYTES, number);
     return (size_t)number;
 }
 
 static void skip_value(Json *json, int depth)
 {
     int first = peek(json);
-    if (depth == MAX_DEPTH)
-        fail("%s must be JSON of at most %d levels, but it has more", json->path, MAX_DEPTH);
-    if (first == '"') {
-        read_string(json);
-    } else if (first == '{' || first == '[') {
-        char last = first == '{' ? '}' : ']';
-        expect(json, (char)first);
-        if (accept(json, last))
-            return;
-        do {
+    require(depth < MAX_DEPTH, "%s must be JSON of less than %d levels, but it has more", json->path, MAX_DEPTH);
+    if (first == '{' || first == '[') {
+        for (bool is_first = true; next_item(json, first == '{' ? "{}" : "[]", is_first); is_first = false) {
             if (first == '{') {
                 read_string(json);
                 expect(json, ':');
             }
             skip_value(json, depth + 1);
-        } while (accept(json, ','));
-        expect(json, last);
+        }
     } else if (first == 't' || first == 'f' || first == 'n') {
         for (const char *rest = first == 't' ? "true" : first == 'f' ? "false" : "null"; *rest; rest++)
-            if (next(json) != *rest)
-                fail("%s must be JSON with a value before byte %zu, but something else is there", json->path, json->at);
+            require(next(json) == *rest, "%s must be JSON with a value before byte %zu, but something else is there",
+                    json->path, json->at);
+    } else if (first == '"') {
+        read_string(json);
     } else {
         read_number(json);
     }
@@ -300,16 +306,13 @@ static void skip_value(Json *json, int depth)
 /* Before an object: move to the value of its field of this name, if it has one. */
 static bool find_field(Json *json, const char *name)
 {
-    expect(json, '{');
-    if (accept(json, '}'))
-        return false;
-    do {
+    for (bool is_first = true; next_item(json, "{}", is_first); is_first = false) {
         bool found = is(read_string(json), name);
         expect(json, ':');
         if (found)
             return true;
         skip_value(json, 1);
-    } while (accept(json, ','));
+    }
     return false;
 }
 
@@ -337,9 +340,8 @@ static size_t size_of_type(const char *type) /* F64, U8, BF16, F8_E5M2: the firs
 
 static void copy_word(const char *path, const char *what, Word word, char *to, size_t size)
 {
-    if ((size_t)word.length >= size)
-        fail("%s must have %s of less than %zu bytes, but one has more", path, what, size);
-    memcpy(to, word.text, (size_t)word.length);
+    require(word.length < size, "%s must have %s of less than %zu bytes, but one has more", path, what, size);
+    memcpy(to, word.text, word.length);
     to[word.length] = 0;
 }
 
@@ -348,21 +350,17 @@ static void read_description(Json *json, Array *array)
 {
     Json dtype = *json, shape = *json, offsets = *json;
     skip_value(json, 1);
-    if (!find_field(&dtype, "dtype") || !find_field(&shape, "shape") || !find_field(&offsets, "data_offsets"))
-        fail("%s must give %s dtype, shape and data_offsets, but it does not", json->path, array->name);
+    require(find_field(&dtype, "dtype") && find_field(&shape, "shape") && find_field(&offsets, "data_offsets"),
+            "%s must give %s dtype, shape and data_offsets, but it does not", json->path, array->name);
     copy_word(json->path, "names of dtypes", read_string(&dtype), array->type, sizeof array->type);
     array->count = 1;
-    expect(&shape, '[');
-    if (!accept(&shape, ']')) {
-        do {
-            if (array->axes == MAX_AXES)
-                fail("%s must have arrays of at most %d axes, but %s has more", json->path, MAX_AXES, array->name);
-            size_t length = array->shape[array->axes++] = read_size(&shape);
-            if (length > 0 && array->count > MAX_BYTES / length)
-                fail("%s must have arrays of at most %zu bytes, but %s has more", json->path, MAX_BYTES, array->name);
-            array->count *= length;
-        } while (accept(&shape, ','));
-        expect(&shape, ']');
+    for (bool is_first = true; next_item(&shape, "[]", is_first); is_first = false) {
+        require(array->axes < MAX_AXES, "%s must have arrays of at most %d axes, but %s has more", json->path,
+                (int)MAX_AXES, array->name);
+        size_t length = array->shape[array->axes++] = read_size(&shape);
+        require(length == 0 || array->count <= MAX_BYTES / length,
+                "%s must have arrays of at most %zu bytes, but %s has more", json->path, MAX_BYTES, array->name);
+        array->count *= length;
     }
     expect(&offsets, '[');
     array->begin = read_size(&offsets);
@@ -374,58 +372,50 @@ static void read_description(Json *json, Array *array)
 /* Check an array against the data, and against the arrays before it. */
 static void check_place(const Arrays *file, const Array *array, size_t data_size)
 {
-    size_t size = size_of_type(array->type);
-    if (size == 0)
-        fail("%s must have dtypes of safetensors, but %s has %s", file->path, array->name, array->type);
-    if (array->begin > array->end || array->end > data_size || array->end - array->begin != array->count * size)
-        fail("%s must hold %zu bytes for %s in its %zu bytes of data, but the offsets are %zu and %zu", file->path,
-             array->count * size, array->name, data_size, array->begin, array->end);
+    size_t size = array->count * size_of_type(array->type);
+    require(size_of_type(array->type) > 0, "%s must have dtypes of safetensors, but %s has %s", file->path, array->name,
+            array->type);
+    require(array->begin <= array->end && array->end <= data_size && array->end - array->begin == size,
+            "%s must hold %zu bytes for %s in its %zu bytes of data, but the offsets are %zu and %zu", file->path, size,
+            array->name, data_size, array->begin, array->end);
     for (const Array *other = file->arrays; other < array; other++) {
-        if (strcmp(other->name, array->name) == 0)
-            fail("%s must have each array once, but %s is there twice", file->path, array->name);
-        if (array->begin < other->end && other->begin < array->end)
-            fail("%s must have arrays that do not overlap, but %s and %s do", file->path, other->name, array->name);
+        require(strcmp(other->name, array->name) != 0, "%s must have each array once, but it has %s twice", file->path,
+                array->name);
+        require(array->begin >= other->end || other->begin >= array->end,
+                "%s must have arrays that do not overlap, but %s and %s do", file->path, other->name, array->name);
     }
 }
 
 static void read_arrays(const char *path, Arrays *arrays)
 {
     File file;
+    Word name;
     arrays->path = path;
-    if (!read_file(path, &file))
-        fail("%s must be a file that can be read, but it is not", path);
-    if (file.size < 8 || little_endian(file.bytes, 8) > file.size - 8)
-        fail("%s must hold 8 bytes and a header as long as they say, but it has %zu bytes", path, file.size);
-    size_t header = (size_t)little_endian(file.bytes, 8), total = 0;
+    require(read_file(path, &file), UNREADABLE, path);
+    require(file.size >= 8 && little_endian(file.bytes, 8) <= file.size - 8,
+            "%s must hold 8 bytes and a header as long as they say, but it has %zu bytes", path, file.size);
+    size_t header = (size_t)little_endian(file.bytes, 8), data_size = file.size - 8 - header, total = 0;
     Json json = {path, (const char *)file.bytes + 8, 0, header};
-    expect(&json, '{');
-    bool is_empty = accept(&json, '}');
-    while (!is_empty) {
-        Word name = read_string(&json);
+    for (bool is_first = true; next_item(&json, "{}", is_first); is_first = false) {
+        name = read_string(&json);
         expect(&json, ':');
         if (is(name, "__metadata__")) {
             skip_value(&json, 1);
-        } else {
-            Array *array = arrays->arrays + arrays->count;
-            if (arrays->count == MAX_ARRAYS)
-                fail("%s must have at most %d arrays, but it has more", path, MAX_ARRAYS);
-            copy_word(path, "names", name, array->name, sizeof array->name);
-            read_description(&json, array);
-            check_place(arrays, array, file.size - 8 - header);
-            array->bytes = file.bytes + 8 + header + array->begin;
-            arrays->count++;
-            total += array->end - array->begin;
+            continue;
         }
-        if (!accept(&json, ','))
-            break;
+        require(arrays->count < MAX_ARRAYS, "%s must have at most %d arrays, but it has more", path, (int)MAX_ARRAYS);
+        Array *array = arrays->arrays + arrays->count++;
+        copy_word(path, "names", name, array->name, sizeof array->name);
+        read_description(&json, array);
+        check_place(arrays, array, data_size);
+        array->bytes = file.bytes + 8 + header + array->begin;
+        total += array->end - array->begin;
     }
-    if (!is_empty)
-        expect(&json, '}');
     while (json.at < header)
-        if (next(&json) != ' ')
-            fail("%s must have nothing but spaces after its header, but byte %zu is another", path, json.at);
-    if (total != file.size - 8 - header)
-        fail("%s must have no data but that of its arrays, but only %zu bytes are of arrays", path, total);
+        require(next(&json) == ' ', "%s must have nothing but spaces after its header, but byte %zu is another", path,
+                json.at - 1);
+    require(total == data_size, "%s must have no data but that of its arrays, but only %zu bytes are of arrays", path,
+            total);
 }
 
 static Array *find_array(Arrays *arrays, const char *name)
@@ -440,12 +430,11 @@ static Array *find_array(Arrays *arrays, const char *name)
 static const Array *input(Arrays *arrays, const char *name)
 {
     Array *array = find_array(arrays, name);
-    if (array == NULL)
-        fail("%s must hold query, key and value, or x, weight and bias, with grad_output, but %s is missing",
-             arrays->path, name);
+    require(array != NULL, "%s must hold x, weight and bias, or query, key and value, and grad_output, but not %s",
+            arrays->path, name);
     bool is_double = strcmp(array->type, "F64") == 0;
-    if (array->axes == 0 || array->count == 0 || (!is_double && strcmp(array->type, "F32") != 0))
-        fail("%s must hold %s as F32 or F64 with axes that are not empty, but it does not", arrays->path, name);
+    require(array->axes > 0 && array->count > 0 && (is_double || strcmp(array->type, "F32") == 0),
+            "%s must hold %s as F32 or F64 with axes that are not empty, but it does not", arrays->path, name);
     array->values = allocate(array->count, sizeof(float));
     for (size_t i = 0; i < array->count; i++) {
         uint64_t bits = little_endian(array->bytes + i * (is_double ? 8 : 4), is_double ? 8 : 4);
@@ -456,8 +445,8 @@ static const Array *input(Arrays *arrays, const char *name)
             continue;
         }
         memcpy(&number, &bits, sizeof bits);
-        if (fabs(number) > FLT_MAX)
-            fail("%s must hold %s within the range of float, but it is %g", arrays->path, name, number);
+        require(!(fabs(number) > FLT_MAX), "%s must hold %s in the range of float, but it has %g", arrays->path, name,
+                number);
         array->values[i] = (float)number;
     }
     return array;
@@ -471,10 +460,9 @@ static float *output(Arrays *answer, const char *name, const Array *like, size_t
     strcpy(array->name, name);
     array->shape[array->axes - 1] = last;
     array->count = like->count / like->shape[like->axes - 1];
+    require(last == 0 || array->count <= MAX_BYTES / last, "%s must have at most %zu bytes, but has more", name, MAX_BYTES);
     if (last == 0)
         array->axes--;
-    else if (array->count > MAX_BYTES / last)
-        fail("%s must have at most %zu entries, but it would have more", name, MAX_BYTES);
     else
         array->count *= last;
     return array->values = allocate(array->count, sizeof(float));
@@ -489,6 +477,8 @@ static void append(char header[MAX_HEADER], const char *format, ...)
     va_end(arguments);
 }
 
+static const char UNWRITABLE[] = "%s must be a file that can be written, but it is not";
+
 /* Written beside its place and then moved there, so that a failure leaves no half of it. */
 static void write_answer(const char *path, const Arrays *answer)
 {
@@ -496,8 +486,8 @@ static void write_answer(const char *path, const Arrays *answer)
     size_t end = 0;
     for (const Array *array = answer->arrays; array < answer->arrays + answer->count; array++) {
         for (size_t i = 0; i < array->count; i++)
-            if (!isfinite(array->values[i]))
-                fail("%s must be finite, but the inputs make its entry %zu %g", array->name, i, array->values[i]);
+            require(isfinite(array->values[i]), "%s must be finite, but its entry %zu comes out as %g", array->name,
+                    i, array->values[i]);
         append(header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", end ? "," : "", array->name);
         for (size_t axis = 0; axis < array->axes; axis++)
             append(header, "%s%zu", axis ? "," : "", array->shape[axis]);
@@ -505,11 +495,10 @@ static void write_answer(const char *path, const Arrays *answer)
         end += 4 * array->count;
     }
     append(header, "}%*s", (int)(7 - strlen(header) % 8), ""); /* the data begins at a multiple of 8 */
-    if (snprintf(part, sizeof part, "%s.part", path) >= (int)sizeof part)
-        fail("%s must be a shorter path, but it is too long", path);
+    require(strlen(path) < sizeof part - 8, "ANSWER must be a shorter path, but it has %zu bytes", strlen(path));
+    sprintf(part, "%s.part", path);
     FILE *stream = fopen(part, "wb");
-    if (stream == NULL)
-        fail("%s must be a file that can be written, but it is not", part);
+    require(stream != NULL, UNWRITABLE, path);
     for (size_t i = 0; i < 8; i++)
         putc((int)((uint64_t)strlen(header) >> 8 * i & 255), stream);
     fputs(header, stream);
@@ -523,7 +512,7 @@ static void write_answer(const char *path, const Arrays *answer)
     bool failed = ferror(stream);
     if (fclose(stream) != 0 || failed || rename(part, path) != 0) {
         remove(part);
-        fail("%s must be a file that can be written, but it is not", path);
+        require(false, UNWRITABLE, path);
     }
 }
 
@@ -547,9 +536,9 @@ static Settings read_settings(const char *path)
     build = recipe;
     if (find_field(&build, "build")) {
         Word name = read_string(&build);
-        if (!is(name, "LayerNorm") && !is(name, "ScaledDotProductAttention"))
-            fail("%s must be a case of LayerNorm or ScaledDotProductAttention, but it is one of %.*s", path, name.length,
-                 name.text);
+        require(is(name, "LayerNorm") || is(name, "ScaledDotProductAttention"),
+                "%s must be a case of LayerNorm or ScaledDotProductAttention, but it is one of %.*s", path,
+                name.length < 64 ? (int)name.length : 64, name.text);
     }
     if (!find_field(&recipe, "arguments"))
         return settings;
@@ -563,11 +552,7 @@ static Settings read_settings(const char *path)
     return settings;
 }
 
-static void require(bool fits, const char *path, const char *expected)
-{
-    if (!fits)
-        fail("%s must hold %s, but it does not", path, expected);
-}
+static const char MISFIT[] = "%s must hold %s, but it does not";
 
 static bool same_axes(const Array *left, const Array *right, size_t axes)
 {
@@ -579,9 +564,9 @@ static void run_layer_norm(Arrays *arrays, const Settings *settings, Arrays *ans
     const Array *x = input(arrays, "x"), *weight = input(arrays, "weight"), *bias = input(arrays, "bias");
     const Array *grad_output = input(arrays, "grad_output");
     size_t d = weight->count, rows = x->count / d;
-    require(weight->axes == 1 && x->shape[x->axes - 1] == d, arrays->path, "weight (d) for x (..., d)");
-    require(same_axes(bias, weight, 1), arrays->path, "bias of the shape of weight");
-    require(same_axes(grad_output, x, x->axes), arrays->path, "grad_output of the shape of x");
+    require(weight->axes == 1 && x->shape[x->axes - 1] == d, MISFIT, arrays->path, "weight (d) for x (..., d)");
+    require(same_axes(bias, weight, 1), MISFIT, arrays->path, "bias of the shape of weight");
+    require(same_axes(grad_output, x, x->axes), MISFIT, arrays->path, "grad_output of the shape of x");
     float *x_hat = output(answer, "x_hat", x, d), *rstd = output(answer, "rstd", x, 1);
     layer_norm_forward(rows, d, (float)settings->eps, x->values, weight->values, bias->values, x_hat, rstd,
                        output(answer, "output", x, d));
@@ -596,10 +581,10 @@ static uint8_t *broadcast_mask(const char *path, const Array *mask, size_t axes,
     uint8_t *visible = memset(allocate(count, 1), 1, count);
     if (mask == NULL)
         return visible;
-    require(size_of_type(mask->type) == 1 && mask->axes <= axes, path, "a mask of bytes that broadcasts");
+    require(size_of_type(mask->type) == 1 && mask->axes <= axes, MISFIT, path, "a mask of bytes that broadcasts");
     shape += axes - mask->axes;
     for (size_t axis = 0; axis < mask->axes; axis++)
-        require(mask->shape[axis] == 1 || mask->shape[axis] == shape[axis], path, "a mask that broadcasts");
+        require(mask->shape[axis] == 1 || mask->shape[axis] == shape[axis], MISFIT, path, "a mask that broadcasts");
     for (size_t i = 0; i < count; i++) {
         size_t place = 0, step = 1, rest = i;
         for (size_t axis = mask->axes; axis-- > 0; rest /= shape[axis])
@@ -617,14 +602,14 @@ static void run_attention(Arrays *arrays, const Settings *settings, Arrays *answ
     const Array *query = input(arrays, "query"), *key = input(arrays, "key"), *value = input(arrays, "value");
     const Array *grad_output = input(arrays, "grad_output");
     size_t axes = query->axes;
-    require(axes >= 2 && same_axes(key, query, axes - 2) && same_axes(value, query, axes - 2), arrays->path,
+    require(axes >= 2 && same_axes(key, query, axes - 2) && same_axes(value, query, axes - 2), MISFIT, arrays->path,
             "query (..., T_q, d_k), key (..., T_k, d_k) and value (..., T_k, d_v)");
     size_t T_q = query->shape[axes - 2], T_k = key->shape[axes - 2], d_k = query->shape[axes - 1];
     size_t d_v = value->shape[axes - 1], heads = query->count / (T_q * d_k);
-    require(key->shape[axes - 1] == d_k && value->shape[axes - 2] == T_k, arrays->path, "as many keys as values");
-    require(same_axes(grad_output, query, axes - 1) && grad_output->shape[axes - 1] == d_v, arrays->path,
+    require(key->shape[axes - 1] == d_k && value->shape[axes - 2] == T_k, MISFIT, arrays->path, "keys for values");
+    require(same_axes(grad_output, query, axes - 1) && grad_output->shape[axes - 1] == d_v, MISFIT, arrays->path,
             "grad_output (..., T_q, d_v)");
-    require(find_array(arrays, "dropout.mask") == NULL, arrays->path, "a case without dropout");
+    require(find_array(arrays, "dropout.mask") == NULL, MISFIT, arrays->path, "a case without dropout");
 
     float scale = settings->scale != 0 ? (float)settings->scale : 1 / sqrtf((float)d_k);
     Core core = {T_k, d_k, d_v, scale, settings->zero_fully_masked};
@@ -652,10 +637,9 @@ int main(int argc, char **argv)
 {
     static Arrays arrays, answer;
     char path[4096];
-    if (argc != 3)
-        fail("two arguments are needed, CASE_FOLDER and ANSWER.safetensors, but %d came", argc > 0 ? argc - 1 : 0);
-    if (strlen(argv[1]) > sizeof path - 32)
-        fail("CASE_FOLDER must be a shorter path, but it is too long");
+    require(argc == 3, "two arguments are needed, CASE_FOLDER and ANSWER.safetensors, but %d came", argc - 1);
+    require(strlen(argv[1]) < sizeof path - 32, "CASE_FOLDER must be a shorter path, but it has %zu bytes",
+            strlen(argv[1]));
     sprintf(path, "%s/case.json", argv[1]);
     Settings settings = read_settings(path);
     sprintf(path, "%s/arrays.safetensors", argv[1]);

@@ -66,7 +66,8 @@ def attention(
     shapes = [(T_q, d_k), (T_k, d_k), (T_k, d_v), (T_q, d_v)]
     query, key, value, grad_output = (normal(2, 3, *shape, seed=seed) for seed, shape in enumerate(shapes))
     core = ScaledDotProductAttention(fully_masked="zero" if zero else "uniform")
-    return expect(core, size * query, key, value, mask, grad_output=grad_output)
+    inputs = (size * query, key, value) if mask is None else (size * query, key, value, mask)
+    return expect(core, *inputs, grad_output=grad_output)
 
 
 def some_masked() -> Array:
@@ -117,7 +118,7 @@ def write_case(folder: Path, expected: Expected) -> Path:
         arguments = {"scale": None, "fully_masked": "zero" if component.zero_fully_masked else "uniform"}
     recipe = {"build": type(component).__name__, "arguments": arguments}
     folder.mkdir()
-    case = {"purpose": 'a "quoted" {word', "recipe": recipe, "seeds": [1, 2.5e0, True, None, {}]}
+    case: dict[str, object] = {"purpose": 'a "quoted" {word', "recipe": recipe, "seeds": [1, 2.5e0, True, None, {}]}
     (folder / "case.json").write_text(json.dumps(case, indent=2), encoding="utf-8")
     save_file(stored, folder / "arrays.safetensors", metadata={"format": "np"})
     return folder
@@ -268,7 +269,7 @@ BAD_FILES = {
     "integers": (file_of(described(dtype='"I32"'), FOUR), "F32 or F64"),
     "an empty array": (file_of(described("[0]", "[0,0]")), "empty"),
     "a scalar": (file_of(described("[]"), FOUR), "axes"),
-    "no weight": (file_of(described(), FOUR), "weight is missing"),
+    "no weight": (file_of(described(), FOUR), "but not weight"),
     "1e300": (file_of(described(offsets="[0,8]", dtype='"F64"'), struct.pack("<d", 1e300)), "range of float"),
 }
 
@@ -278,6 +279,62 @@ def test_a_bad_file_gets_one_line(sanitized: Path, tmp_path: Path, name: str) ->
     content, word = BAD_FILES[name]
     (tmp_path / "arrays.safetensors").write_bytes(content)
     refused(sanitized, tmp_path, word)
+
+
+BAD_CASES = {
+    "another component": ({"build": "Linear", "arguments": {}}, "Linear"),
+    "no object": ([], "'{'"),
+    "eps that is a word": ({"build": "LayerNorm", "arguments": {"eps": "NaN"}}, "value"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CASES)
+def test_a_bad_case_gets_one_line(sanitized: Path, tmp_path: Path, name: str) -> None:
+    recipe, word = BAD_CASES[name]
+    folder = write_case(tmp_path / "case", layer_norm(2, 3))
+    (folder / "case.json").write_text(json.dumps({"recipe": recipe}), encoding="utf-8")
+    refused(sanitized, folder, word)
+
+
+MISFITS = {
+    "x": ("layer norm", np.ones((2, 15)), "weight (d)"),
+    "bias": ("layer norm", np.ones(15), "bias of the shape"),
+    "grad_output": ("layer norm", np.ones((2, 5)), "grad_output of the shape"),
+    "weight": ("layer norm", np.full(16, np.nan), "finite"),
+    "query": ("attention", np.ones(4), "query (..."),
+    "key": ("attention", np.ones((2, 3, 7, 5)), "keys for values"),
+    "value": ("attention", np.ones((2, 2, 7, 6)), "value (..."),
+    "mask": ("attention with masked rows", np.ones((1, 2, 1, 1), np.uint8), "broadcasts"),
+    "dropout.mask": ("attention", np.ones(1, np.uint8), "dropout"),
+}
+
+
+@pytest.mark.parametrize("array", MISFITS)
+def test_an_array_that_does_not_fit_gets_one_line(sanitized: Path, tmp_path: Path, array: str) -> None:
+    name, misfit, word = MISFITS[array]
+    folder = write_case(tmp_path / "case", CASES[name]())
+    save_file(load_file(folder / "arrays.safetensors") | {array: misfit}, folder / "arrays.safetensors")
+    refused(sanitized, folder, word)
+
+
+def test_it_needs_a_folder_and_a_place_for_the_answer(sanitized: Path, tmp_path: Path) -> None:
+    refused(sanitized, tmp_path / "nowhere", "can be read")
+    folder = write_case(tmp_path / "case", layer_norm(2, 3))
+    for answer in (folder, tmp_path / "nowhere" / "answer.safetensors"):
+        ran = run(sanitized, folder, answer)
+        assert (ran.returncode, ran.stderr) == (
+            2,
+            f"conformance: {answer} must be a file that can be written, but it is not\n",
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
+def test_a_write_that_fails_leaves_nothing(program: Path, tmp_path: Path) -> None:
+    folder = write_case(tmp_path / "case", layer_norm(8, 129, 12))
+    command = f"trap '' XFSZ; ulimit -f 1; exec '{program}' '{folder}' '{folder}/answer.safetensors'"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert not list(folder.glob("answer*"))
 
 
 def test_a_file_cut_anywhere_gets_one_line(sanitized: Path, tmp_path: Path) -> None:
