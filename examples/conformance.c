@@ -460,7 +460,7 @@ static float *output(Arrays *answer, const char *name, const Array *like, size_t
     strcpy(array->name, name);
     array->shape[array->axes - 1] = last;
     array->count = like->count / like->shape[like->axes - 1];
-    require(last == 0 || array->count <= MAX_BYTES / last, "%s must have at most %zu bytes, but has more", name, MAX_BYTES);
+    require(last == 0 || array->count <= MAX_BYTES / last, "%s must have at most %zu bytes, not more", name, MAX_BYTES);
     if (last == 0)
         array->axes--;
     else
