@@ -1,12 +1,12 @@
-/* Computes a conformance case, LayerNorm or an attention core, forward and backward, in float, and writes its answer.
+/* Computes a conformance case, LayerNorm or an attention core, forward and backward, and writes its answer.
  *
  *     npformer vectors cases
  *     cc -std=c11 -O2 -Wall -Wextra -pedantic conformance.c -o conformance -lm
- *     ./conformance cases/<case> answer.safetensors
- *     npformer compare answer.safetensors cases/<case>
+ *     ./conformance cases/layer_norm_float32 answer.safetensors
+ *     npformer compare answer.safetensors cases/layer_norm_float32
  *
- * The first half is the arithmetic, in the names of the case's arrays; the second reads and writes files. A file that
- * is not what it should be gives one line on stderr and exit status 2, and no answer.
+ * The arithmetic comes first, all of it in float; then files are read and written. A file that is not what it should
+ * be gives one line on stderr, exit status 2 and no answer.
  */
 #include <float.h>
 #include <inttypes.h>

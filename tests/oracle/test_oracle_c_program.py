@@ -94,3 +94,11 @@ def test_what_is_masked_may_be_nan(sanitized: Path, tmp_path: Path) -> None:
     answer = answer_of(sanitized, folder)
     assert compare(answer, expected).passed
     assert not answer["grad_key"][..., mask == 0, :].any()
+
+
+@pytest.mark.parametrize("name", ["layer norm", "attention with masked rows"])
+def test_the_arrays_alone_are_a_case_with_usual_settings(program: Path, tmp_path: Path, name: str) -> None:
+    expected = CASES[name]()
+    folder = write_case(tmp_path / "case", expected)
+    (folder / "case.json").unlink()
+    assert compare(answer_of(program, folder), expected).passed
