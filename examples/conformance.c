@@ -9,7 +9,6 @@
  * be gives one line on stderr, exit status 2 and no answer.
  */
 #include <float.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -226,8 +225,8 @@ static bool accept(Json *json, char wanted)
 
 static void expect(Json *json, char wanted)
 {
-    require(accept(json, wanted), "%s must be JSON with '%c' at byte %zu, but something else is there", json->path,
-            wanted, json->at);
+    bool is_there = accept(json, wanted);
+    require(is_there, "%s must be JSON with '%c' at byte %zu, but something else is there", json->path, wanted, json->at);
 }
 
 /* Move to the next item between brackets, "[]" or "{}"; after the last one, behind them. */
@@ -293,9 +292,11 @@ static void skip_value(Json *json, int depth)
             skip_value(json, depth + 1);
         }
     } else if (first == 't' || first == 'f' || first == 'n') {
-        for (const char *rest = first == 't' ? "true" : first == 'f' ? "false" : "null"; *rest; rest++)
-            require(next(json) == *rest, "%s must be JSON with a value before byte %zu, but something else is there",
+        for (const char *rest = first == 't' ? "true" : first == 'f' ? "false" : "null"; *rest; rest++) {
+            int character = next(json);
+            require(character == *rest, "%s must be JSON with a value before byte %zu, but something else is there",
                     json->path, json->at);
+        }
     } else if (first == '"') {
         read_string(json);
     } else {
@@ -411,9 +412,9 @@ static void read_arrays(const char *path, Arrays *arrays)
         array->bytes = file.bytes + 8 + header + array->begin;
         total += array->end - array->begin;
     }
-    while (json.at < header)
-        require(next(&json) == ' ', "%s must have nothing but spaces after its header, but byte %zu is another", path,
-                json.at - 1);
+    for (; json.at < header; json.at++)
+        require(json.text[json.at] == ' ', "%s must have nothing but spaces after its header, but byte %zu is another",
+                path, json.at);
     require(total == data_size, "%s must have no data but that of its arrays, but only %zu bytes are of arrays", path,
             total);
 }

@@ -132,6 +132,21 @@ def test_an_array_that_does_not_fit_gets_one_line(sanitized: Path, tmp_path: Pat
     refused(sanitized, folder, word)
 
 
+def test_a_file_that_is_none_or_too_large_gets_one_line(sanitized: Path, tmp_path: Path) -> None:
+    (tmp_path / "arrays.safetensors").mkdir()
+    refused(sanitized, tmp_path, "must be a file")
+    (tmp_path / "arrays.safetensors").rmdir()
+    with (tmp_path / "arrays.safetensors").open("wb") as file:
+        file.truncate(2**28 + 1)  # takes no space
+    refused(sanitized, tmp_path, "at most 268435456 bytes")
+
+
+def test_scores_too_large_for_memory_get_one_line(sanitized: Path, tmp_path: Path) -> None:
+    names = ("query", "key", "value", "grad_output")
+    save_file({name: np.ones((20_000, 1), np.float32) for name in names}, tmp_path / "arrays.safetensors")
+    refused(sanitized, tmp_path, "scores must have at most")
+
+
 def test_it_needs_a_folder_and_a_place_for_the_answer(sanitized: Path, tmp_path: Path) -> None:
     refused(sanitized, tmp_path / "nowhere", "can be read")
     folder = write_case(tmp_path / "case", layer_norm(2, 3))
