@@ -226,7 +226,8 @@ static bool accept(Json *json, char wanted)
 static void expect(Json *json, char wanted)
 {
     bool is_there = accept(json, wanted);
-    require(is_there, "%s must be JSON with '%c' at byte %zu, but something else is there", json->path, wanted, json->at);
+    require(is_there, "%s must be JSON with '%c' at byte %zu, but something else is there", json->path, wanted,
+            json->at);
 }
 
 /* Move to the next item between brackets, "[]" or "{}"; after the last one, behind them. */

@@ -12,6 +12,8 @@ import pytest
 from c_program import CASES, SOURCE, compile_sanitized, layer_norm, run, write_case
 from safetensors.numpy import load_file, save_file
 
+from npformer.component import Array
+
 
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -174,3 +176,25 @@ def test_a_file_cut_anywhere_gets_one_line(sanitized: Path, tmp_path: Path) -> N
     for length in np.linspace(0, len(content) - 1, 30).astype(int):
         (folder / "arrays.safetensors").write_bytes(content[:length])
         refused(sanitized, folder, "must")
+
+
+def test_a_path_too_long_or_none_gets_one_line(sanitized: Path, tmp_path: Path) -> None:
+    folder = write_case(tmp_path / "case", layer_norm(2, 3))
+    for paths in ([], [folder], [Path(5000 * "x"), folder / "answer"], [folder, Path(5000 * "x")]):
+        ran = subprocess.run([sanitized, *paths], capture_output=True, text=True, timeout=60)
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+        assert "must be a shorter path" in ran.stderr or "two arguments are needed" in ran.stderr
+
+
+@pytest.mark.parametrize("mask", [np.ones((1, 1, 1, 1, 1), np.uint8), np.ones((5, 7), np.int64)])
+def test_a_mask_with_more_axes_or_of_numbers_gets_one_line(sanitized: Path, tmp_path: Path, mask: Array) -> None:
+    folder = write_case(tmp_path / "case", CASES["attention"]())
+    save_file(load_file(folder / "arrays.safetensors") | {"mask": mask}, folder / "arrays.safetensors")
+    refused(sanitized, folder, "a mask of bytes")
+
+
+def test_a_gradient_of_another_width_gets_one_line(sanitized: Path, tmp_path: Path) -> None:
+    folder = write_case(tmp_path / "case", CASES["attention"]())
+    arrays = load_file(folder / "arrays.safetensors") | {"grad_output": np.ones((2, 3, 5, 5))}
+    save_file(arrays, folder / "arrays.safetensors")
+    refused(sanitized, folder, "T_q, d_v")
