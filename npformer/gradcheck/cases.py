@@ -29,9 +29,7 @@ from npformer.shapes import check_choice, check_count
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection
 
 RATE = 0.25
-EPS = (
-    1e-5  # of the norms of BERT: with its own 1e-12 two nearly equal entries of a row would leave nothing but rounding
-)
+EPS = 1e-5  # of BERT's norms: with its own 1e-12, two nearly equal entries of a row leave nothing but rounding
 LITTLE = 0.03  # times the standard deviation of the other rows
 
 
@@ -198,8 +196,8 @@ def _model(s: Sizes, rng: np.random.Generator) -> Case:
 
 
 def _length_mask(s: Sizes, rng: np.random.Generator) -> Array:
-    """The mask of random lengths, of which one is 0."""
-    lengths = rng.integers(1, s.T_k + 1, s.batch)
+    """The mask of random lengths, of which one is 0; with a length of 1 no weight would depend on a score."""
+    lengths = rng.integers(min(2, s.T_k), s.T_k + 1, s.batch)
     lengths[1:2] = 0
     return length_mask(lengths, s.T_k)
 

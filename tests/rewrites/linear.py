@@ -36,8 +36,9 @@ def row_by_row(linear: Linear, grad_output: Array, cache: Tree) -> tuple[Array, 
 
 @backward_of(Linear)
 def rows_in_reverse(linear: Linear, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
-    grad_x, grads = row_by_row(linear, grad_output[::-1, ::-1], {"x": cache["x"][::-1, ::-1]})
-    return grad_x[::-1, ::-1], grads
+    rows, x_rows = _rows(grad_output, cache)
+    grad_x, grads = row_by_row(linear, rows[::-1], {"x": x_rows[::-1]})
+    return grad_x[::-1].reshape(cache["x"].shape), grads
 
 
 @backward_of(Linear)
@@ -69,8 +70,9 @@ def _exact_product(left: Array, right: Array) -> Array:
 
 @backward_of(Linear)
 def batch_item_by_batch_item(linear: Linear, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
-    products = grad_output.swapaxes(-1, -2) @ cache["x"]
-    return grad_output @ linear.weight, _grads(linear, products.sum(0), grad_output.sum(1).sum(0))
+    B = len(grad_output)
+    items, x_items = (array.reshape(B, -1, array.shape[-1]) for array in (grad_output, cache["x"]))
+    return grad_output @ linear.weight, _grads(linear, (items.swapaxes(-1, -2) @ x_items).sum(0), items.sum(1).sum(0))
 
 
 @backward_of(Linear)
