@@ -82,13 +82,14 @@ def test_case_passes_what_is_right_and_catches_what_is_wrong(folder: Path, name:
             for key, array in expected.truth.items()
         }
     assert compare(rounded, expected).passed
-    for wrong in expected.results():
-        theirs = rounded | {wrong: rounded[wrong].astype(np.float64)}
-        index = np.unravel_index(np.abs(theirs[wrong]).argmax(), theirs[wrong].shape)
-        theirs[wrong][index] += 3 * expected.tolerances[wrong].limit[index]
-        first = compare(theirs, expected).first_wrong
-        assert first is not None
-        assert first.name == wrong
+    wrong = expected.results()[NAMES.index(name) % len(expected.results())]  # another one in each case
+    theirs = rounded | {wrong: rounded[wrong].astype(np.float64)}
+    which = expected.compared.get(wrong, np.ones(theirs[wrong].shape, bool))
+    index = np.unravel_index(np.where(which, np.abs(theirs[wrong]), 0).argmax(), which.shape)
+    theirs[wrong][index] += 3 * expected.tolerances[wrong].limit[index]
+    first = compare(theirs, expected).first_wrong
+    assert first is not None
+    assert first.name == wrong
 
 
 @pytest.mark.parametrize("name", [name for name, case in catalogue().items() if case.storage == "float32"])
