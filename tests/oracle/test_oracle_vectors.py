@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npformer.component import Array, Component, flatten
-from npformer.gradcheck.cases import randomise
+from npformer.component import Array, flatten
 from npformer.oracle import Expected, compare, load_case, trace, write_vectors
 from npformer.oracle.files import read_arrays
 from npformer.oracle.vectors.component_cases import catalogue
 from npformer.oracle.vectors.conventions import CONVENTIONS
-from npformer.oracle.vectors.recipes import BUILDERS, build
 
 NAMES = list(catalogue())
 SEVERAL = ["encoder_layer_*", "attention_dropout", "variable_lengths_*", "packed_*", "token_encoder", "*_bfloat16"]
@@ -203,18 +201,3 @@ def test_bad_arguments_get_a_sentence(tmp_path: Path, arguments: dict[str, str],
 def test_parent_must_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="folder must lie in a folder that exists, but"):
         write_vectors(tmp_path / "missing" / "new", only="softmax")
-
-
-def test_every_builder_is_used() -> None:
-    def used(recipe: object) -> set[str]:
-        if not isinstance(recipe, dict):
-            return set()
-        return {recipe["build"]}.union(*(used(value) for value in recipe["arguments"].values()))
-
-    assert set().union(*(used(case.recipe) for case in catalogue().values())) == set(BUILDERS)
-
-
-def made(name: str) -> Component:
-    component = build(catalogue()[name].recipe)
-    randomise(component, np.random.default_rng(0))
-    return component
