@@ -1,13 +1,14 @@
 """The catalogue of conformance cases: the edges that break kernels are in it, and layouts agree with padded forms."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from npformer import MultiHeadedAttention, ScaledDotProductAttention
-from npformer.component import Component, flatten
-from npformer.gradcheck import check_gradients
+from npformer.component import Array, Component, flatten
+from npformer.gradcheck import assert_gradient
 from npformer.gradcheck.cases import randomise
 from npformer.oracle.vectors.cases import Given, lower_right, upper_left
 from npformer.oracle.vectors.component_cases import catalogue
@@ -19,7 +20,10 @@ from npformer.oracle.vectors.layouts import (
 )
 from npformer.oracle.vectors.recipes import BUILDERS, build
 
-CLOSE = {"rtol": 1e-12, "atol": 1e-13}  # float64, sums of at most 100 terms of size 1 in another order
+
+def assert_close(actual: Array, expected: Array) -> None:
+    """Float64, and sums of at most 100 terms of about 1 in another order: 1e-12 is 40 times what they can be off."""
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 def made(name: str) -> tuple[Component, Given]:
@@ -129,7 +133,7 @@ def test_packed_attention_is_the_padded_one() -> None:
     grad_qkv, _ = part.backward(grad_output, cache)
     triple, _ = ScaledDotProductAttention().backward(grad_output.swapaxes(1, 2), core_cache)
     for index, grad in enumerate(triple):
-        np.testing.assert_allclose(grad_qkv[:, :, index], grad.swapaxes(1, 2), **CLOSE)
+        assert_close(grad_qkv[:, :, index], grad.swapaxes(1, 2))
 
 
 def test_packed_projection_is_the_three_projections() -> None:
@@ -145,14 +149,14 @@ def test_packed_projection_is_the_three_projections() -> None:
     usual = usual.with_parameters(parameters)
     output, cache = part.forward(x, mask=mask)
     expected, usual_cache = usual.forward(x, mask=mask)
-    np.testing.assert_allclose(output, expected, **CLOSE)
+    assert_close(output, expected)
     grad_output = np.random.default_rng(1).standard_normal(output.shape)
     grad_x, grads = part.backward(grad_output, cache)
     usual_grad_x, usual_grads = usual.backward(grad_output, usual_cache)
-    np.testing.assert_allclose(grad_x, usual_grad_x, **CLOSE)
+    assert_close(grad_x, usual_grad_x)
     for leaf in ("weight", "bias"):
         three = np.concatenate([usual_grads[name][leaf] for name in ("q_proj", "k_proj", "v_proj")])
-        np.testing.assert_allclose(grads["in_proj"][leaf], three, **CLOSE)
+        assert_close(grads["in_proj"][leaf], three)
 
 
 @pytest.mark.parametrize("name", ["variable_lengths_multi_head", "variable_lengths_encoder"])
@@ -165,15 +169,15 @@ def test_rows_without_padding_are_each_sequence_alone(name: str) -> None:
     grad_output = np.random.default_rng(1).standard_normal(output.shape)
     grad_x, grads = part.backward(grad_output, cache)
     total = {key: np.zeros_like(grad) for key, grad in flatten(grads["inner"]).items()}
-    for begin, end in zip(starts[:-1], starts[1:], strict=True):
+    for begin, end in pairwise(starts):
         alone, alone_cache = part.inner.forward(x[None, begin:end])
-        np.testing.assert_allclose(output[begin:end], alone[0], **CLOSE)
+        assert_close(output[begin:end], alone[0])
         alone_grad, alone_grads = part.inner.backward(grad_output[None, begin:end], alone_cache)
-        np.testing.assert_allclose(grad_x[begin:end], alone_grad[0], **CLOSE)
+        assert_close(grad_x[begin:end], alone_grad[0])
         for key, grad in flatten(alone_grads).items():
             total[key] += grad
     for key, grad in flatten(grads["inner"]).items():
-        np.testing.assert_allclose(grad, total[key], rtol=1e-12, atol=1e-12)  # sums over rows in another order
+        assert_close(grad, total[key])
 
 
 @pytest.mark.parametrize("name", ["variable_lengths_attention", "variable_lengths_attention_causal"])
@@ -193,10 +197,10 @@ def test_attention_without_padding_is_each_sequence_alone(name: str) -> None:
         mask = lower_right(q.stop - q.start, k.stop - k.start) if part.causal else None
         triple = (each.swapaxes(0, 1) for each in (query[q], key[k], value[k]))
         alone, alone_cache = core.forward(*triple, mask=mask)
-        np.testing.assert_allclose(output[q], alone.swapaxes(0, 1), **CLOSE)
+        assert_close(output[q], alone.swapaxes(0, 1))
         alone_grads, _ = core.backward(grad_output[q].swapaxes(0, 1), alone_cache)
         for whole, rows, grad in zip(grads, (q, k, k), alone_grads, strict=True):
-            np.testing.assert_allclose(whole[rows], grad.swapaxes(0, 1), **CLOSE)
+            assert_close(whole[rows], grad.swapaxes(0, 1))
 
 
 def test_gradients_of_the_layouts() -> None:
@@ -206,13 +210,13 @@ def test_gradients_of_the_layouts() -> None:
     packed = PackedMultiHeadedAttention(2, 4)
     randomise(packed, rng)
     variable = VariableLengths(MultiHeadedAttention(2, 4, rng=0))
-    assert check_gradients(PackedAttention(), rng.standard_normal((2, 3, 3, 2, 2))).passed
-    assert check_gradients(packed, rng.standard_normal((2, 3, 4))).passed
-    assert check_gradients(variable, rng.standard_normal((5, 4)), cu_seqlens=starts).passed
+    assert_gradient(PackedAttention(), rng.standard_normal((2, 3, 3, 2, 2)))
+    assert_gradient(packed, rng.standard_normal((2, 3, 4)))
+    assert_gradient(variable, rng.standard_normal((5, 4)), cu_seqlens=starts)
     for causal in (False, True):
-        part = VariableLengthAttention(causal)
-        both = {"cu_seqlens_q": starts, "cu_seqlens_k": np.array([0, 1, 2, 5])}
-        assert check_gradients(part, rows, rng.standard_normal((5, 2, 3)), rows[::-1].copy(), **both).passed
+        part, key = VariableLengthAttention(causal), rng.standard_normal((5, 2, 3))
+        starts_k = np.array([0, 1, 2, 5])
+        assert_gradient(part, rows, key, rows[::-1].copy(), cu_seqlens_q=starts, cu_seqlens_k=starts_k)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +229,6 @@ def test_gradients_of_the_layouts() -> None:
         (np.array([5]), "cu_seqlens must rise"),
     ],
 )
-def test_bad_starts_get_a_sentence(starts: np.ndarray, sentence: str) -> None:
+def test_bad_starts_get_a_sentence(starts: Array, sentence: str) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{sentence}"):
         VariableLengths(MultiHeadedAttention(2, 4))(np.ones((5, 4)), cu_seqlens=starts)
