@@ -20,6 +20,8 @@ from npformer.oracle.vectors.layouts import (
 )
 from npformer.oracle.vectors.recipes import BUILDERS, build
 
+MakeMask = Callable[[int, int], Array]
+
 
 def assert_close(actual: Array, expected: Array) -> None:
     """Float64, and sums of at most 100 terms of about 1 in another order: 1e-12 is 40 times what they can be off."""
@@ -48,7 +50,7 @@ def lengths_of(given: Given) -> tuple[int, int]:
     return given.inputs["query"].shape[-2], given.inputs["key"].shape[-2]
 
 
-def mask_is(given: Given, make: Callable[[int, int], object]) -> bool:
+def mask_is(given: Given, make: MakeMask) -> bool:
     return "mask" in given.options and np.array_equal(given.options["mask"], make(*lengths_of(given)))
 
 
@@ -82,7 +84,7 @@ def test_lengths_around_tiles(T: int) -> None:
 
 @pytest.mark.parametrize("make", [upper_left, lower_right])
 @pytest.mark.parametrize("shorter", ["query", "key"])
-def test_causal_masks_of_both_alignments_where_lengths_differ(make: Callable[[int, int], object], shorter: str) -> None:
+def test_causal_masks_of_both_alignments_where_lengths_differ(make: MakeMask, shorter: str) -> None:
     other = {upper_left: lower_right, lower_right: upper_left}[make]
     found = [given for given in CORES.values() if mask_is(given, make) and not mask_is(given, other)]
     assert any((lengths_of(given)[0] < lengths_of(given)[1]) == (shorter == "query") for given in found)
@@ -110,7 +112,7 @@ def test_scores_near_10000() -> None:
 
 def test_garbage_where_no_query_looks() -> None:
     given = CORES["attention_garbage_in_masked_keys"]
-    hidden = ~np.broadcast_to(given.options["mask"].any(-2)[..., None], given.inputs["key"].shape)
+    hidden = ~np.broadcast_to(np.expand_dims(given.options["mask"].any(-2), -1), given.inputs["key"].shape)
     for name in ("key", "value"):
         assert np.abs(given.inputs[name][hidden]).max() > 5e3
         assert np.abs(given.inputs[name][~hidden]).max() < 10
@@ -153,6 +155,7 @@ def test_packed_projection_is_the_three_projections() -> None:
     grad_output = np.random.default_rng(1).standard_normal(output.shape)
     grad_x, grads = part.backward(grad_output, cache)
     usual_grad_x, usual_grads = usual.backward(grad_output, usual_cache)
+    assert isinstance(usual_grad_x, np.ndarray)
     assert_close(grad_x, usual_grad_x)
     for leaf in ("weight", "bias"):
         three = np.concatenate([usual_grads[name][leaf] for name in ("q_proj", "k_proj", "v_proj")])
@@ -195,8 +198,8 @@ def test_attention_without_padding_is_each_sequence_alone(name: str) -> None:
         q = slice(starts_q[index], starts_q[index + 1])
         k = slice(starts_k[index], starts_k[index + 1])
         mask = lower_right(q.stop - q.start, k.stop - k.start) if part.causal else None
-        triple = (each.swapaxes(0, 1) for each in (query[q], key[k], value[k]))
-        alone, alone_cache = core.forward(*triple, mask=mask)
+        heads_q, heads_k, heads_v = (each.swapaxes(0, 1) for each in (query[q], key[k], value[k]))
+        alone, alone_cache = core.forward(heads_q, heads_k, heads_v, mask=mask)
         assert_close(output[q], alone.swapaxes(0, 1))
         alone_grads, _ = core.backward(grad_output[q].swapaxes(0, 1), alone_cache)
         for whole, rows, grad in zip(grads, (q, k, k), alone_grads, strict=True):
