@@ -77,7 +77,7 @@ def judge(trial: Trial) -> Judged:
     comparison = compare(theirs, expected)
     ratios = {row.name: row.worst[0].ratio for row in comparison.rows if row.worst}
     alarm = next((str(row) for row in comparison.rows if row.verdict == FAIL), "")
-    shown = _shown(trial, expected, theirs) if trial.storage == "float32" else Counter()
+    shown = _shown(trial, expected, theirs) if trial.storage == "float32" and not alarm else Counter()
     return Judged(trial, alarm or " ".join(comparison.lacking), max(ratios.values()), shown)
 
 
@@ -112,13 +112,14 @@ def draw(seed: int, index: int) -> Trial:
     """Return the trial of this index, whatever was drawn before it."""
     drawn = false_alarms.draw(seed, index)
     rng = np.random.default_rng([seed, index, 1])
+    rewrites = drawn.rewrites if drawn.case != "BertPooler" else ()  # its Linear has no axis T, as they expect
     return Trial(
         drawn.case,
         drawn.sizes,
         drawn.seed,
         storage=str(rng.choice(list(STORAGES), p=list(STORAGES.values()))),
-        order=str(rng.choice(list(ORDERS))) if not drawn.rewrites and rng.random() < 0.8 else "",
-        rewrites=drawn.rewrites,
+        order=str(rng.choice(list(ORDERS))) if not rewrites and rng.random() < 0.8 else "",
+        rewrites=rewrites,
         permuted=bool(rng.random() < 0.3),
         relu=bool(rng.random() < 0.5),
         scale=drawn.scale,

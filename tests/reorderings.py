@@ -70,10 +70,12 @@ class _Ordered(Component):
         return self._product(terms, np.ones((terms.shape[-1], 1), terms.dtype))
 
     def _mean(self, terms: Array) -> Array:
-        return self._sum(terms) / terms.shape[-1]
+        mean: Array = self._sum(terms) / terms.shape[-1]
+        return mean
 
     def _row_sum(self, rows: Array) -> Array:
-        return self._product(np.ones((1, len(rows)), rows.dtype), rows)[0]
+        total: Array = self._product(np.ones((1, len(rows)), rows.dtype), rows)[0]
+        return total
 
     def _norm_grads(self, grad_output: Array, x_hat: Array) -> Tree:
         d_model = x_hat.shape[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from npformer.shapes import check_floats, check_part
 
 RUNS = 16
 SPREADS = 8.0  # standard deviations that an entry may be off; 16 runs know a deviation to within a fifth
+SHARED = 0.25  # of an array's typical deviation that each entry may be off too: by chance 16 runs miss what it has
 FLOOR = 8.0  # units of an array's root mean square: what is smaller is of no interest
 KINKED = 4.0  # an entry is apart if a kink lets it be off by this many times its tolerance
 
@@ -233,20 +235,29 @@ def tolerances(expected: Expected, predicted: Predicted) -> dict[str, Tolerance]
 def _spread(expected: Expected, predicted: Predicted, kinks: Arrays) -> Arrays:
     """Return how far each entry may be off, from RUNS runs with roundings at random."""
     floats = {name: array for name, array in predicted.made.items() if array.dtype.kind == "f"}
-    squares = {name: np.zeros(array.shape) for name, array in floats.items()}
+    norms = {name: np.zeros(array.shape) for name, array in floats.items()}
     for run in range(RUNS):
         rng = np.random.default_rng(run)
         rounding = Rounding(expected.storage, expected.accumulation, predicted.run, rng, kinks)
         noisy = _predict(expected, predicted.given, rounding).made
         for name, array in floats.items():
-            squares[name] += (noisy[name] - array) ** 2
+            with silence():
+                norms[name] = np.hypot(norms[name], noisy[name] - array)  # the squares of tiny numbers are 0
     floor = FLOOR * max(expected.storage.unit, expected.accumulation.unit)
-    return {
-        name: SPREADS * np.sqrt(squares[name] / RUNS)
-        + floor * np.sqrt(np.mean(array[expected.compared.get(name, ...)] ** 2))
-        + expected.storage.tiny
-        for name, array in floats.items()
-    }
+    allowed: Arrays = {}
+    for name, array in floats.items():
+        which = expected.compared.get(name, ...)
+        deviation = norms[name] / math.sqrt(RUNS)
+        shared = SHARED * _root_mean_square(deviation[which])
+        allowed[name] = SPREADS * (deviation + shared) + floor * _root_mean_square(array[which]) + expected.storage.tiny
+    return allowed
+
+
+def _root_mean_square(array: Array) -> float:
+    """Return that of the finite entries."""
+    finite = array[np.isfinite(array)]
+    largest = float(np.abs(finite).max(initial=0.0))
+    return largest * math.sqrt(float(np.mean((finite / largest) ** 2))) if largest else 0.0
 
 
 def _predict(expected: Expected, given: Mapping[str, Array], rounding: Passage) -> Predicted:
