@@ -70,7 +70,8 @@ def _vectors(options: argparse.Namespace) -> int:
         return _complain("vectors", f"{error.filename}: {error.strerror}" if error.strerror else str(error))
     except (ImportError, ValueError) as error:
         return _complain("vectors", str(error))
-    print(f"{len(cases)} cases in {options.folder}; manifest.json says what they hold")
+    count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    print(f"{count} in {options.folder}; manifest.json says what the arrays mean")
     return 0
 
 

@@ -46,7 +46,8 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        If theirs holds what is no array of real numbers, or nothing that is known by these names.
+        If theirs holds what is no array of real numbers, nothing that is known by these names, or an input or parameter
+        that is not the one that is expected to be computed from.
 
     Examples
     --------
@@ -78,7 +79,8 @@ def compare(
     required = chosen if patterns is not None else expected.results()
     each = [_judge_run(arrays, expected, chosen, index) for index, arrays in enumerate(given)]
     rows = [min(rows, key=_severity) for rows in zip(*each, strict=True)]
-    unknown = sorted({name for arrays in runs for name in arrays if _canonical(name, expected) not in expected.truth})
+    sources = expected.sources()
+    unknown = sorted({name for arrays in runs for name in arrays if name not in expected.truth and name not in sources})
     return Comparison(
         rows, len(runs), unknown, [row.name for row in rows if row.verdict == MISSING and row.name in required]
     )
@@ -102,7 +104,15 @@ def _check_arrays(arrays: Mapping[str, Array], expected: Expected) -> dict[str, 
         if array.dtype.kind not in "fiub":
             raise TypeError(f"theirs must hold arrays of real numbers, but {name} has dtype {array.dtype}")
         known.setdefault(_canonical(name, expected), array.astype(np.float64))
+    for name, source in expected.sources().items():
+        if name in known and not _same_source(known[name], source):
+            raise ValueError(f"theirs must be computed from the {name} of the case, but it holds another one")
     return known
+
+
+def _same_source(array: Array, source: Array) -> bool:
+    """Return whether an input is the expected one; a case may hide NaN where nothing may be read."""
+    return array.shape == source.shape and bool(((array == source) | np.isnan(array)).all())
 
 
 def _judge_run(arrays: Mapping[str, Array], expected: Expected, names: Sequence[str], run: int) -> list[Row]:

@@ -130,6 +130,13 @@ class Expected:
         """All arrays in float64, by name and in order."""
         return self.recording.trace
 
+    def sources(self) -> Arrays:
+        """Return what everything is computed from: inputs, options, parameters and the gradient of the output."""
+        component, inputs = self.recording.component, self.recording.inputs
+        names = [*input_names(component.forward, len(inputs)), *self.recording.options, "grad_output"]
+        parameters: Arrays = flatten(component.parameters())
+        return parameters | {name: self.truth[name] for name in names if name in self.truth}
+
     def predict(self, given: Mapping[str, Array]) -> Predicted:
         """Run with some arrays given, each in the place of ours, and return what each operation makes of them."""
         return _predict(self, given, Passage())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from npformer.attention import MASKED_SCORE
-from npformer.oracle.expected import FLOOR, KINKED, RUNS, SPREADS
+from npformer.oracle.expected import FLOOR, KINKED, RUNS, SHARED, SPREADS
 from npformer.oracle.rounding import FORMATS
 
 FORMAT = "npformer conformance vectors 1"
 
 TOLERANCE_RULE = (
     f"{SPREADS:g} standard deviations of what each entry becomes in {RUNS} runs with roundings at random (Parker 1997, "
-    "Monte Carlo arithmetic; sizes of the roundings after Higham and Mary 2019, theorem 2.4), plus "
-    f"{FLOOR:g} unit roundoffs of the array's root mean square"
+    "Monte Carlo arithmetic; sizes of the roundings after Higham and Mary 2019, theorem 2.4), "
+    f"plus {SPREADS * SHARED:g} of those of a typical entry of the array, plus {FLOOR:g} unit roundoffs of its "
+    "root mean square"
 )
 EXACT_RULE = "the same, but gradients of keys and values that no query sees must be exactly 0"
 
