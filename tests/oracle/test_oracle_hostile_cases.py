@@ -6,6 +6,7 @@ import re
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,11 @@ def test_any_value_replaced_or_left_out_gives_a_sentence_or_changes_nothing(
             else:
                 inner[last] = wrong
             (case / "case.json").write_text(json.dumps(changed), encoding="utf-8")
-            try:
+            with suppress(ValueError):
                 load_case(case)
-            except ValueError as error:
-                count += 1
-                assert str(error).startswith(f"{case}/")
-                assert "\n" not in str(error)
+                continue
+            refused(case)
+            count += 1
     assert count > 400
 
 
@@ -150,10 +150,9 @@ def test_a_link_that_leads_outside_is_refused(case: Path) -> None:
 
 
 def test_without_case_json_there_is_no_case(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^folder must hold a conformance case, but there is no "):
-        load_case(tmp_path)
-    with pytest.raises(ValueError, match="^folder must hold a conformance case"):
-        load_case(tmp_path / "missing")
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=r"^folder must hold a conformance case, but there is no "):
+            load_case(folder)
 
 
 def test_changed_bytes_are_refused(case: Path) -> None:
@@ -182,7 +181,6 @@ def scaled(name: str, factor: float) -> ChangeArrays:
         ("tolerances", scaled("output", np.inf), "tolerance 'output' must be positive float64 numbers"),
         ("tolerances", scaled("output", np.nan), "tolerance 'output' must be positive float64 numbers"),
         ("tolerances", scaled("output", -1.0), "tolerance 'output' must be positive float64 numbers"),
-        ("tolerances", scaled("output", 1e-6), "'output' must be"),
         ("tolerances", lambda arrays: arrays.pop("grad_x"), "tolerances must be those of the recipe's arrays, but 'gr"),
         (
             "tolerances",
@@ -194,10 +192,7 @@ def scaled(name: str, factor: float) -> ChangeArrays:
 )
 def test_arrays_that_disagree_are_refused(case: Path, file: str, change: ChangeArrays, sentence: str) -> None:
     edit_arrays(case, change, file)
-    if sentence == "'output' must be":  # recomputed on one machine, truth is the same to the bit
-        load_case(case)
-    else:
-        assert sentence in refused(case)
+    assert sentence in refused(case)
 
 
 def test_masks_that_do_not_fit_are_refused(originals: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_lengths_around_tiles(T: int) -> None:
 @pytest.mark.parametrize("make", [upper_left, lower_right])
 @pytest.mark.parametrize("shorter", ["query", "key"])
 def test_causal_masks_of_both_alignments_where_lengths_differ(make: MakeMask, shorter: str) -> None:
-    other = {upper_left: lower_right, lower_right: upper_left}[make]
+    other = lower_right if make is upper_left else upper_left
     found = [given for given in CORES.values() if mask_is(given, make) and not mask_is(given, other)]
     assert any((lengths_of(given)[0] < lengths_of(given)[1]) == (shorter == "query") for given in found)
 

@@ -74,8 +74,8 @@ def write_vectors(
         raise TypeError(f"folder must be a path, but it is {describe(folder)}")
     target = Path(folder)
     cases = _chosen(only)
-    exists = target.is_dir()
-    if exists and any(target.iterdir()):
+    exists = os.path.lexists(target)
+    if exists and (target.is_symlink() or not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"folder must be new or empty, but {target} is not")
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"folder must lie in a folder that exists, but {target.absolute().parent} is none")
