@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from c_program import (
 )
 from safetensors.numpy import load_file, save_file
 
+from npformer.cli import main
 from npformer.oracle import compare
 from npformer.oracle.comparison import MISSING, Origin
 
@@ -102,3 +104,13 @@ def test_the_arrays_alone_are_a_case_with_usual_settings(program: Path, tmp_path
     folder = write_case(tmp_path / "case", expected)
     (folder / "case.json").unlink()
     assert compare(answer_of(program, folder), expected).passed
+
+
+def test_the_commands_of_its_first_lines_do_what_they_say(program: Path, tmp_path: Path) -> None:
+    names = ["layer_norm_float32", "attention_padding", "attention_causal_T65", "attention_nan_in_masked_keys_float32"]
+    only = [word for name in names for word in ("--only", name)]
+    assert main(["vectors", str(tmp_path / "cases"), *only]) == 0
+    for name in names:
+        answer = tmp_path / f"{name}.safetensors"
+        subprocess.run([program, tmp_path / "cases" / name, answer], check=True)
+        assert main(["compare", str(answer), str(tmp_path / "cases" / name)]) == 0

@@ -43,7 +43,7 @@ def write_vectors(
     only : str or list of str, optional
         Patterns such as "attention_*" of the names of the cases that are written; without it, all.
     progress : callable, optional
-        Is called with the name of each case that is about to be written.
+        Is called with the name of each case that was written.
 
     Returns
     -------
@@ -82,9 +82,9 @@ def write_vectors(
     with new_folder(target, replace=exists) as scratch:
         written = []
         for case in cases:
+            written.append(_write_case(scratch, case, suffix))
             if progress is not None:
                 progress(case.name)
-            written.append(_write_case(scratch, case, suffix))
         _write_json(
             scratch / MANIFEST,
             {
