@@ -161,6 +161,12 @@ def test_changed_bytes_are_refused(case: Path) -> None:
     assert "files.arrays must have the sha256 of" in refused(case)
 
 
+@pytest.mark.parametrize("index", [0, 1, 4, -1])
+def test_every_array_must_have_its_hash(case: Path, index: int) -> None:
+    edit(case, lambda said: said["arrays"][index].update(sha256="0" * 64))
+    assert "arrays must give shape, dtype and sha256 of" in refused(case)
+
+
 def scaled(name: str, factor: float) -> ChangeArrays:
     return lambda arrays: arrays.update({name: arrays[name] * np.asarray(factor, arrays[name].dtype)})
 
@@ -211,8 +217,8 @@ def test_memory_is_bounded(originals: Path, tmp_path: Path) -> None:
     case = copied(originals, tmp_path, "variable_lengths_multi_head")
 
     def many_sequences(arrays: dict[str, Array]) -> None:
-        arrays["x"] = np.ones((2048, 12), np.float32)
-        arrays["cu_seqlens"] = np.r_[np.zeros(10**5), 2048].astype(np.int32)
+        arrays["x"] = np.ones((24, 12), np.float32)
+        arrays["cu_seqlens"] = np.r_[np.zeros(10**5), 24].astype(np.int32)
 
     edit_arrays(case, many_sequences)
     tracemalloc.start()
