@@ -106,8 +106,14 @@ def _numbers() -> Iterator[VectorCase]:
         purpose = f"Heads of size {d_head}, which no vector width divides."
         given = heads(2, 3, 7, 9, d_head, lengths(9, 9, 5))
         yield VectorCase(f"attention_head_size_{d_head}", purpose, CORE, given)
-    for storage in ("float32", "float64", "bfloat16"):
-        purpose = f"Scores of about 1e4 in {storage}: exp overflows unless the maximum is taken off."
+    for storage in ("float32", "float64"):
+        purpose = f"Scores of 1e4 and a few more or less, in {storage}: exp overflows unless the maximum is taken off."
+        given = heads(1, 2, 9, TILE + 1, 16)
+        yield VectorCase(f"attention_shifted_scores_{storage}", purpose, CORE, _shifted(given), storage)
+    for storage in ("float32", "bfloat16"):
+        purpose = (
+            f"Scores of about 1e4 and -1e4 in {storage}: each query attends to one key, and exp must not overflow."
+        )
         given = heads(1, 2, 9, TILE + 1, 16, size=50 * 2**0.5)
         yield VectorCase(f"attention_large_scores_{storage}", purpose, CORE, given, storage)
     padded = heads(2, 2, 9, TILE + 6, 8, lengths(TILE + 6, TILE + 1, 5))
@@ -126,6 +132,18 @@ def _numbers() -> Iterator[VectorCase]:
             hidden_keys(padded, np.nan),
             storage,
         )
+
+
+def _shifted(make: Make) -> Make:
+    """Let every score be 1e4 larger, so that weights are as they were."""
+
+    def changed(component: Component, rng: np.random.Generator) -> Given:
+        given = make(component, rng)
+        for name in ("query", "key"):
+            given.inputs[name][..., 0] = 200  # 200 * 200 / sqrt(16)
+        return given
+
+    return changed
 
 
 def _multi_head() -> Iterator[VectorCase]:
