@@ -28,7 +28,7 @@ from reorderings import ORDERS
 from npformer.component import Array
 from npformer.gradcheck.verdict import FAIL
 from npformer.oracle import Expected, compare
-from npformer.oracle.trace import Arrays
+from npformer.oracle.recorder import Arrays
 
 STORAGES = {"float32": 0.55, "bfloat16": 0.2, "float16": 0.15, "float64": 0.1}
 INJECTED = (3e-3, 1e-3, 1e-4)  # of an array's root mean square

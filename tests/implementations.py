@@ -18,8 +18,9 @@ from npformer.dropout import RandomSource
 from npformer.gradcheck import Sizes, make_case
 from npformer.gradcheck.subject import input_names, named_gradients
 from npformer.oracle import Comparison, Expected, compare, expect
+from npformer.oracle.recorder import Arrays, Passage
 from npformer.oracle.rounding import FORMATS, Format
-from npformer.oracle.trace import Arrays, Passage, Recording
+from npformer.oracle.trace import Recording
 
 ORDINARY = Sizes()
 PARAMETER_GRADIENTS = {"grad_weight", "grad_bias"}  # have no batch

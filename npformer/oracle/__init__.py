@@ -1,9 +1,9 @@
 """npformer as an oracle for other implementations: outputs and gradients by name, and what may differ.
 
-The way that data takes: `trace` runs a component and keeps every array that passes between its parts, with what
-attention `kernels` save; `rounding` simulates what floating-point arithmetic does to them, from which `expected` has
-the tolerances; `compare` holds another implementation's arrays against those, `slips` says what a wrong one looks like,
-and `comparison` is what came out. `vectors` are the same for other languages, in `files`. `checkpoints` knows the names
+The way that data takes: `trace` runs a component and keeps every array that passes between its parts (`recorder`), with
+what attention `kernels` save; `rounding` simulates what floating-point arithmetic does to them, from which comes the
+`tolerance` of each entry of what is `expected`; `compare` holds another implementation's arrays against that, `slips`
+says what a wrong one looks like, and `comparison` is what came out. `vectors` are the same for other languages, in `files`. `checkpoints` knows the names
 and layouts of other libraries (`conventions`), and `pretrained` runs a real model.
 """
 

@@ -10,9 +10,10 @@ import numpy as np
 from npformer.component import Array
 from npformer.gradcheck.verdict import FAIL, PASS
 from npformer.oracle.comparison import MISSING, Comparison, Origin, Row, Worst
-from npformer.oracle.expected import Expected, Predicted, Tolerance, tolerances
+from npformer.oracle.expected import Expected
 from npformer.oracle.rounding import Format
 from npformer.oracle.slips import recognise
+from npformer.oracle.tolerance import Predicted, Tolerance
 from npformer.shapes import check_tree, describe
 
 WORST = 5  # entries that are shown
@@ -126,7 +127,7 @@ def _judge_run(arrays: Mapping[str, Array], expected: Expected, names: Sequence[
         if name in expected.tolerances and array.shape == expected.truth[name].shape
     }
     predicted = expected.predict(given)
-    local = tolerances(expected, predicted)
+    local = expected.tolerances_of(predicted)
     return [_with_origin(row, arrays, expected, predicted, local) if row.verdict == FAIL else row for row in rows]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,95 +11,13 @@ import numpy.typing as npt
 
 from npformer.attention import ScaledDotProductAttention
 from npformer.component import Array, Component, flatten
-from npformer.gradcheck.subject import input_names, silence
+from npformer.gradcheck.subject import input_names
 from npformer.oracle.kernels import compared_entries
-from npformer.oracle.rounding import Format, Rounding, find_format, relu_inputs
-from npformer.oracle.trace import Arrays, Passage, Recording, Trace
+from npformer.oracle.recorder import Arrays
+from npformer.oracle.rounding import Format, find_format
+from npformer.oracle.tolerance import Predicted, Tolerance, predict, tolerances
+from npformer.oracle.trace import Recording, Trace
 from npformer.shapes import check_floats, check_part
-
-RUNS = 16
-SPREADS = 8.0  # standard deviations that an entry may be off; 16 runs know a deviation to within a fifth
-SHARED = 0.25  # of an array's typical deviation that each entry may be off too: by chance 16 runs miss what it has
-FLOOR = 8.0  # units of an array's root mean square: what is smaller is of no interest
-KINKED = 4.0  # an entry is apart if a kink lets it be off by this many times its tolerance
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """How far the entries of one array may be off.
-
-    Attributes
-    ----------
-    allowed : array
-        For each entry; from roundings alone.
-    at_kinks : array or None
-        The same where entries before a ReLU that lie within rounding of 0 may fall to either side; None if there are
-        none.
-    """
-
-    allowed: Array
-    at_kinks: Array | None = None
-
-    @property
-    def limit(self) -> Array:
-        """For each entry, with both sides of a kink allowed where it is apart."""
-        return self.allowed if self.at_kinks is None else np.where(self.apart, self.at_kinks, self.allowed)
-
-    @property
-    def apart(self) -> npt.NDArray[np.bool_]:
-        """Which entries depend on the side of a kink that rounding decides."""
-        if self.at_kinks is None:
-            return np.zeros(self.allowed.shape, bool)
-        apart: npt.NDArray[np.bool_] = self.at_kinks > KINKED * self.allowed
-        return apart
-
-
-class Given(Passage):
-    """Arrays that take the place of ours as soon as those are made; what they replace is kept.
-
-    Parameters
-    ----------
-    given : dict
-        The arrays, by name.
-    compared : dict
-        For some arrays, which of the entries are taken.
-    rounding : Passage
-        What happens to ours first.
-    """
-
-    def __init__(self, given: Mapping[str, Array], compared: Mapping[str, Array], rounding: Passage):
-        self.given, self.compared, self.rounding = given, compared, rounding
-        self.made: Arrays = {}
-
-    def into(self, component: Component, arrays: Arrays, *, backward: bool) -> Arrays:
-        """Leave a component's own arithmetic to the roundings."""
-        return self.rounding.into(component, arrays, backward=backward)
-
-    def out(self, component: Component, name: str, array: Array) -> Array:
-        """Keep what was made, and hand on what was given."""
-        self.made[name] = array = self.rounding.out(component, name, array)
-        if name not in self.given:
-            return array
-        return np.where(self.compared.get(name, True), self.given[name], array)
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What our operations make of arrays that were given.
-
-    Attributes
-    ----------
-    made : dict
-        What each operation made of what it was given, before that was replaced.
-    run : Trace
-        The arrays that went on.
-    given : dict
-        Those that were given.
-    """
-
-    made: Arrays
-    run: Trace
-    given: Mapping[str, Array]
 
 
 @dataclass
@@ -139,7 +56,11 @@ class Expected:
 
     def predict(self, given: Mapping[str, Array]) -> Predicted:
         """Run with some arrays given, each in the place of ours, and return what each operation makes of them."""
-        return _predict(self, given, Passage())
+        return predict(self.recording, given, self.compared)
+
+    def tolerances_of(self, predicted: Predicted) -> dict[str, Tolerance]:
+        """Return how far each entry of what was predicted may be off."""
+        return tolerances(predicted, self.storage, self.accumulation)
 
     def results(self) -> list[str]:
         """Return the names of the output and of the gradients of inputs and parameters."""
@@ -203,7 +124,7 @@ def expect(
     if grad_output is not None:
         grad_output = _stored("grad_output", grad_output, stored)
     expected = record(Recording(component, inputs, options, grad_output), stored, summed)
-    expected.tolerances = tolerances(expected, expected.predict({}))
+    expected.tolerances = expected.tolerances_of(expected.predict({}))
     return expected
 
 
@@ -223,55 +144,6 @@ def _stored(name: str, array: Array, storage: Format) -> Array:
             f"{name} must have finite entries of at most {storage.largest:.6g} for {storage.name}, but it does not"
         )
     return storage.round(array).astype(np.float64)
-
-
-def tolerances(expected: Expected, predicted: Predicted) -> dict[str, Tolerance]:
-    """Return the tolerance of every array that floating-point operations made, of what was predicted."""
-    allowed = _spread(expected, predicted, {})
-    kinks = {
-        name: np.where(np.abs(predicted.run[name]) <= allowed[name], allowed[name], 0.0)
-        for name in relu_inputs(predicted.run)
-        if name not in predicted.given and name in allowed
-    }
-    if not any(width.any() for width in kinks.values()):
-        return {name: Tolerance(array) for name, array in allowed.items()}
-    at_kinks = _spread(expected, predicted, kinks)
-    return {name: Tolerance(array, np.maximum(array, at_kinks[name])) for name, array in allowed.items()}
-
-
-def _spread(expected: Expected, predicted: Predicted, kinks: Arrays) -> Arrays:
-    """Return how far each entry may be off, from RUNS runs with roundings at random."""
-    floats = {name: array for name, array in predicted.made.items() if array.dtype.kind == "f"}
-    norms = {name: np.zeros(array.shape) for name, array in floats.items()}
-    for run in range(RUNS):
-        rng = np.random.default_rng(run)
-        rounding = Rounding(expected.storage, expected.accumulation, predicted.run, rng, kinks)
-        noisy = _predict(expected, predicted.given, rounding).made
-        for name, array in floats.items():
-            with silence():
-                norms[name] = np.hypot(norms[name], noisy[name] - array)  # the squares of tiny numbers are 0
-    floor = FLOOR * max(expected.storage.unit, expected.accumulation.unit)
-    allowed: Arrays = {}
-    for name, array in floats.items():
-        which = expected.compared.get(name, ...)
-        deviation = norms[name] / math.sqrt(RUNS)
-        shared = SHARED * _root_mean_square(deviation[which])
-        allowed[name] = SPREADS * (deviation + shared) + floor * _root_mean_square(array[which]) + expected.storage.tiny
-    return allowed
-
-
-def _root_mean_square(array: Array) -> float:
-    """Return that of the finite entries."""
-    finite = array[np.isfinite(array)]
-    largest = float(np.abs(finite).max(initial=0.0))
-    return largest * math.sqrt(float(np.mean((finite / largest) ** 2))) if largest else 0.0
-
-
-def _predict(expected: Expected, given: Mapping[str, Array], rounding: Passage) -> Predicted:
-    passage = Given(given, expected.compared, rounding)
-    with silence():  # what was given may be NaN or infinite
-        run = expected.recording.rerun(passage)
-    return Predicted(passage.made, run, given)
 
 
 def _compared_of_core(truth: Trace, prefix: str) -> dict[str, npt.NDArray[np.bool_]]:

@@ -23,7 +23,8 @@ from npformer.component import Array, Component, flatten
 from npformer.dropout import Dropout
 from npformer.embedding import PositionalEncoding
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
-from npformer.oracle.trace import Arrays, Passage, Trace
+from npformer.oracle.recorder import Arrays, Passage
+from npformer.oracle.trace import Trace
 from npformer.shapes import check_choice
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from npformer.attention import MASKED_SCORE
-from npformer.oracle.expected import FLOOR, KINKED, RUNS, SHARED, SPREADS
 from npformer.oracle.rounding import FORMATS
+from npformer.oracle.tolerance import FLOOR, KINKED, RUNS, SHARED, SPREADS
 
 FORMAT = "npformer conformance vectors 1"
 

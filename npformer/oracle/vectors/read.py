@@ -12,8 +12,9 @@ from npformer.component import Array, Component
 from npformer.dropout import GivenMasks
 from npformer.gradcheck.subject import silence
 from npformer.oracle.declared import quoted, shortened
-from npformer.oracle.expected import Expected, Tolerance, record
+from npformer.oracle.expected import Expected, record
 from npformer.oracle.files import inside, read_arrays
+from npformer.oracle.tolerance import Tolerance
 from npformer.oracle.trace import Recording
 from npformer.oracle.vectors.case_file import CASE, CaseFile, read_case_file
 from npformer.oracle.vectors.recipes import build, extent
