@@ -33,6 +33,7 @@ from npformer.oracle.recorder import Arrays
 STORAGES = {"float32": 0.55, "bfloat16": 0.2, "float16": 0.15, "float64": 0.1}
 INJECTED = (3e-3, 1e-3, 1e-4)  # of an array's root mean square
 NOTHING = 1e-6  # of the largest gradient's root mean square: a smaller one is 0 in truth, as that of a key bias
+POOLED = ("BertPooler", "BertModel")  # have a Linear without an axis T, which rewrites expect
 PLACES = ("output", "gradients", "gradients, ill-conditioned", "gradients, at a kink")
 
 
@@ -112,17 +113,18 @@ def draw(seed: int, index: int) -> Trial:
     """Return the trial of this index, whatever was drawn before it."""
     drawn = false_alarms.draw(seed, index)
     rng = np.random.default_rng([seed, index, 1])
-    rewrites = drawn.rewrites if drawn.case != "BertPooler" else ()  # its Linear has no axis T, as they expect
+    rewrites = drawn.rewrites if drawn.case not in POOLED else ()
+    storage = str(rng.choice(list(STORAGES), p=list(STORAGES.values())))
     return Trial(
         drawn.case,
         drawn.sizes,
         drawn.seed,
-        storage=str(rng.choice(list(STORAGES), p=list(STORAGES.values()))),
+        storage=storage,
         order=str(rng.choice(list(ORDERS))) if not rewrites and rng.random() < 0.8 else "",
         rewrites=rewrites,
         permuted=bool(rng.random() < 0.3),
         relu=bool(rng.random() < 0.5),
-        scale=drawn.scale,
+        scale=drawn.scale if storage != "float16" else 1.0,  # else gradients of norms overflow
         dropout=drawn.dropout or drawn.case == "Dropout",  # without it nothing is computed
     )
 

@@ -3,8 +3,8 @@
 The way that data takes: `trace` runs a component and keeps every array that passes between its parts (`recorder`), with
 what attention `kernels` save; `rounding` simulates what floating-point arithmetic does to them, from which comes the
 `tolerance` of each entry of what is `expected`; `compare` holds another implementation's arrays against that, `slips`
-says what a wrong one looks like, and `comparison` is what came out. `vectors` are the same for other languages, in `files`. `checkpoints` knows the names
-and layouts of other libraries (`conventions`), and `pretrained` runs a real model.
+says what a wrong one looks like, and `comparison` is what came out. `vectors` are the same for other languages, in
+`files`. `checkpoints` knows the names and layouts of other libraries (`conventions`), `pretrained` runs a real model.
 """
 
 from npformer.oracle.checkpoints import (

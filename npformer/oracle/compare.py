@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from npformer.component import Array
+from npformer.gradcheck.subject import silence
 from npformer.gradcheck.verdict import FAIL, PASS
 from npformer.oracle.comparison import MISSING, Comparison, Origin, Row, Worst
 from npformer.oracle.expected import Expected
@@ -116,6 +117,7 @@ def _same_source(array: Array, source: Array) -> bool:
     return array.shape == source.shape and bool(((array == source) | np.isnan(array)).all())
 
 
+@silence()
 def _judge_run(arrays: Mapping[str, Array], expected: Expected, names: Sequence[str], run: int) -> list[Row]:
     """Return a row for each name, in order; where arrays fail, with where that comes from."""
     rows = [_judge(name, arrays.get(name), expected, run) for name in names]
@@ -139,9 +141,9 @@ def _judge(name: str, array: Array | None, expected: Expected, run: int) -> Row:
     if array.shape != truth.shape:
         return Row(name, FAIL, truth.size, truth.size, shape=array.shape, expected_shape=truth.shape, run=run)
     error = np.abs(array - truth)
-    wrong = ~(error <= tolerance.limit) & which  # so that NaN is wrong
-    at_kinks = which & ~wrong & (error > tolerance.allowed)
-    ratio = np.where(which, error / tolerance.limit, 0.0)
+    wrong = ~_right(array, truth, tolerance, expected.storage) & which
+    at_kinks = which & ~wrong & tolerance.apart & (error > tolerance.allowed)
+    ratio = np.where(wrong | (which & np.isfinite(error)), error / tolerance.limit, 0.0)
     order = np.argsort(-np.where(np.isnan(ratio), np.inf, ratio), axis=None, kind="stable")[:WORST]
     worst = [_entry(index, array, truth, ratio, expected.storage) for index in order]
     return Row(
@@ -153,6 +155,13 @@ def _judge(name: str, array: Array | None, expected: Expected, run: int) -> Row:
         at_kinks=int(at_kinks.sum()),
         run=run,
     )
+
+
+def _right(array: Array, target: Array, tolerance: Tolerance, storage: Format) -> Array:
+    """Return which entries are within their tolerance, or overflow where they may; a NaN in either is not."""
+    overflows = np.isinf(array) & (array * target > 0) & (np.abs(target) + tolerance.limit > storage.largest)
+    right: Array = (np.abs(array - target) <= tolerance.limit) | overflows
+    return right
 
 
 def _entry(index: np.intp, array: Array, truth: Array, ratio: Array, storage: Format) -> Worst:
@@ -169,7 +178,7 @@ def _with_origin(
     array, ours = arrays[row.name], predicted.made[row.name]
     which = expected.compared.get(row.name, np.ones(ours.shape, bool))
     if array.shape == ours.shape:
-        same = (np.abs(array - ours) <= local[row.name].limit) | (np.isnan(array) & np.isnan(ours))
+        same = _right(array, ours, local[row.name], expected.storage) | (np.isnan(array) & np.isnan(ours))
         if same[which].all():
             return row.with_origin(Origin.INHERITED)
     return row.with_origin(Origin.HERE, recognise(row.name, array, ours, local[row.name].allowed, which, expected))

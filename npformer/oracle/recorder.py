@@ -123,7 +123,8 @@ class Recorder:
         grad_output: Array,
         cache: Tree,
     ) -> tuple[Any, Tree]:
-        self._running.append((place, self._path_of_cache[id(cache)]))
+        path = self._path_of_cache.get(id(cache)) or self._path_within(place)  # a parent may hand on a copy of it
+        self._running.append((place, path))
         given = cache | {"grad_output": self._pass(part, "grad_output", grad_output, made=False)}
         given |= self.passage.into(part, _floats(given), backward=True)
         grad_inputs, grads = backward(given.pop("grad_output"), given)
@@ -139,13 +140,17 @@ class Recorder:
 
     def _path_of_use(self, place: str) -> str:
         """Return the dotted name of a part that begins to run, with the number of its use if there are several."""
-        outer_place, outer_path = self._running[-1] if self._running else ("", "")
-        path = join(outer_path, place.removeprefix(outer_place).removeprefix("."))
+        path = self._path_within(place)
         use = self._uses[path]
         self._uses[path] += 1
         if use and self.canonical is None:
             self.used_again.add(place)
         return f"{path}.{use}" if place in self.used_again else path
+
+    def _path_within(self, place: str) -> str:
+        """Return the dotted name of a part within the use of its parent that is running."""
+        outer_place, outer_path = self._running[-1] if self._running else ("", "")
+        return join(outer_path, place.removeprefix(outer_place).removeprefix("."))
 
     def _pass(self, part: Component, name: str, value: Any, *, made: bool) -> Any:
         """Take note of an array at a boundary, where it was given or made, and return what takes its place."""

@@ -118,6 +118,7 @@ class Rounding(Passage):
         self.decided = {name: clean[name] for name in relu_inputs(clean)}
         self._unit: dict[int, float] = {}  # of each component's last operation
         self._cancelling: dict[int, Array] = {}
+        self._delta: dict[int, Array] = {}  # what rounding makes of delta, which a softmax subtracts
         self._moved: dict[int, tuple[Array, Array]] = {}  # what a norm's mean adds to x_hat, and to output or grad_x
 
     def into(self, component: Component, arrays: Arrays, *, backward: bool) -> Arrays:
@@ -126,6 +127,14 @@ class Rounding(Passage):
         unit = self._unit[id(component)] = math.sqrt(n) * self.accumulation.unit
         if isinstance(component, GELU):  # as x/2 (1 + erf), the common form, it cancels
             self._cancelling[id(component)] = arrays["grad_output" if backward else "x"]
+        if (
+            isinstance(component, ScaledDotProductAttention) and backward and "weights" in arrays
+        ):  # kernels subtract rowsum(dO∘O)
+            terms = np.abs(arrays["grad_output"] * (arrays["weights"] @ arrays["value"])).sum(-1, keepdims=True)
+            self._delta[id(component.softmax)] = max(self.storage.unit, unit) * terms * self._noise(terms.shape)
+        if id(component) in self._delta and backward:
+            moved = arrays["output"] * self._delta[id(component)]
+            self._moved[id(component)] = moved, moved
         if n <= 1:
             return {}
         if isinstance(component, LayerNorm | AnnotatedLayerNorm):
