@@ -15,7 +15,7 @@ from npformer.oracle.expected import Expected
 from npformer.oracle.rounding import Format
 from npformer.oracle.slips import recognise
 from npformer.oracle.tolerance import Predicted, Tolerance
-from npformer.shapes import check_tree, describe
+from npformer.shapes import check_part, check_tree, describe
 
 WORST = 5  # entries that are shown
 
@@ -62,8 +62,13 @@ def compare(
     >>> print(compare(theirs, expected).conclusion)
     grad_bias is the first wrong array, and is wrong there: off by the constant factor 0.5 = 1/2
     """
+    check_part("expected", expected, Expected)
+    if not isinstance(theirs, Mapping | Sequence):
+        raise TypeError(f"theirs must be a dict of arrays, or a list of such, but it is {describe(theirs)}")
     runs = [theirs] if isinstance(theirs, Mapping) else list(theirs)
     patterns = [only] if isinstance(only, str) else None if only is None else list(only)
+    if patterns is not None and not (patterns and all(isinstance(pattern, str) for pattern in patterns)):
+        raise TypeError(f"only must hold patterns of names, but it is {describe(only)}")
     chosen = [name for name in expected.tolerances if _is_chosen(name, patterns)]
     chosen = [name for name in expected.truth if name in set(chosen)]
     if not expected.tolerances:
@@ -105,7 +110,10 @@ def _check_arrays(arrays: Mapping[str, Array], expected: Expected) -> dict[str, 
             raise TypeError(f"theirs must hold NumPy arrays, but {name} is {describe(array)}")
         if array.dtype.kind not in "fiub":
             raise TypeError(f"theirs must hold arrays of real numbers, but {name} has dtype {array.dtype}")
-        known.setdefault(_canonical(name, expected), array.astype(np.float64))
+        canonical, numbers = _canonical(name, expected), array.astype(np.float64)
+        if canonical in known and not np.array_equal(known[canonical], numbers, equal_nan=True):
+            raise ValueError(f"theirs must hold {canonical} once, but {name} is another name of it, and differs")
+        known[canonical] = numbers
     for name, source in expected.sources().items():
         if name in known and not _same_source(known[name], source):
             raise ValueError(f"theirs must be computed from the {name} of the case, but it holds another one")
@@ -178,7 +186,7 @@ def _with_origin(
     array, ours = arrays[row.name], predicted.made[row.name]
     which = expected.compared.get(row.name, np.ones(ours.shape, bool))
     if array.shape == ours.shape:
-        same = _right(array, ours, local[row.name], expected.storage) | (np.isnan(array) & np.isnan(ours))
+        same = _right(array, ours, local[row.name], expected.storage) | (np.isnan(array) & np.isnan(ours)) | (array == ours)
         if same[which].all():
             return row.with_origin(Origin.INHERITED)
     return row.with_origin(Origin.HERE, recognise(row.name, array, ours, local[row.name].allowed, which, expected))

@@ -190,6 +190,7 @@ def _terms(component: Component, arrays: Arrays, *, backward: bool) -> int:
     has_layers = any(isinstance(child, dict) and flatten(child) for child in component.parameters().values())
     if isinstance(component, ELEMENTWISE) or has_layers:
         return 1
+    arrays = {name: array for name, array in arrays.items() if array.ndim}
     lengths = [array.shape[-1] for array in arrays.values()]
     if isinstance(component, ScaledDotProductAttention):
         lengths += [array.shape[-2] for array in arrays.values() if array.ndim > 1]

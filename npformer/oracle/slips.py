@@ -42,6 +42,8 @@ def recognise(name: str, theirs: Array, ours: Array, allowed: Array, which: Arra
     if slack > ENOUGH * math.sqrt(float(np.mean(ours[which] ** 2))):
         return ""
     for words, candidate in _rearranged(name, theirs, ours, expected):
+        if candidate.shape == ours.shape and bool((np.abs(candidate - ours) <= slack)[which].all()):
+            continue  # such as one head that is merged: it changes nothing
         if candidate.shape == theirs.shape and bool((np.abs(theirs - candidate) <= slack)[compared].all()):
             return words
     return ""
@@ -59,9 +61,13 @@ def _constant_factor(theirs: Array, ours: Array, allowed: Array, expected: Expec
     if not square:
         return ""
     factor = float(ours @ theirs) / square
-    if not bool((np.abs(theirs - factor * ours) <= LOOSE * max(1.0, abs(factor)) * allowed).all()):
+    slack = LOOSE * max(1.0, abs(factor)) * allowed
+    if not bool((np.abs(theirs - factor * ours) <= slack).all()):
         return ""
-    return f"off by the constant factor {factor:.4g}{_meaning(factor, expected)}"
+    if not bool((np.abs(ours) * min(abs(factor - 1), abs(factor)) > slack).any()):
+        return ""  # the factors 1 and 0 would fit as well
+    shown = f"{factor:.4g}" if f"{factor:.4g}" != "1" else f"{factor:.8g}"
+    return f"off by the constant factor {shown}{_meaning(factor, expected)}"
 
 
 def _meaning(factor: float, expected: Expected) -> str:
