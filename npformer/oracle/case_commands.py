@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from npformer.oracle.compare import compare
-from npformer.oracle.files import read_arrays
+from npformer.oracle.files import read_arrays, sentence_of
 from npformer.oracle.vectors import load_case, write_vectors
 
 BAD_USAGE = 2
@@ -67,7 +67,7 @@ def _vectors(options: argparse.Namespace) -> int:
     try:
         cases = write_vectors(options.folder, options.format, options.only, progress=print)
     except OSError as error:
-        return _complain("vectors", f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        return _complain("vectors", sentence_of(error))
     except (ImportError, ValueError) as error:
         return _complain("vectors", str(error))
     count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
@@ -81,7 +81,7 @@ def _compare(options: argparse.Namespace) -> int:
         limit = LEAST_ROOM + ROOM * sum(array.nbytes for array in expected.truth.values())
         comparison = compare([read_arrays(path, limit) for path in options.theirs], expected, options.only)
     except OSError as error:
-        return _complain("compare", f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        return _complain("compare", sentence_of(error))
     except (ImportError, TypeError, ValueError) as error:
         return _complain("compare", str(error))
     print(comparison.to_json() if options.json else comparison)

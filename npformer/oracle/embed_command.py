@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array
+from npformer.oracle.files import sentence_of
 from npformer.oracle.pretrained import TooLongError, load_bert
 
 BAD_USAGE = 2
@@ -57,7 +58,7 @@ def _embed(options: argparse.Namespace) -> int:
             "--truncate cuts it"
         )
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        return _complain(sentence_of(error))
     except (ImportError, TypeError, ValueError) as error:
         return _complain(str(error))
     if options.json:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npformer.cli import main
 from npformer.component import Array, flatten
 from npformer.oracle import Expected, compare, load_case, trace, write_vectors
 from npformer.oracle.files import read_arrays
@@ -199,3 +200,10 @@ def test_bad_arguments_get_a_sentence(tmp_path: Path, file_format: str, only: st
 def test_parent_must_exist(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="folder must lie in a folder that exists, but"):
         write_vectors(tmp_path / "missing" / "new", only="softmax")
+
+
+def test_the_command_names_no_file_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    assert main(["vectors", str(tmp_path / "file"), "--only", "softmax"]) == 2
+    sentence = f"{tmp_path / 'file'} must be the path of a new folder, but it exists already"
+    assert capsys.readouterr().err == f"npformer vectors: {sentence}\n"
