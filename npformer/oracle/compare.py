@@ -186,7 +186,11 @@ def _with_origin(
     array, ours = arrays[row.name], predicted.made[row.name]
     which = expected.compared.get(row.name, np.ones(ours.shape, bool))
     if array.shape == ours.shape:
-        same = _right(array, ours, local[row.name], expected.storage) | (np.isnan(array) & np.isnan(ours)) | (array == ours)
+        same = (
+            _right(array, ours, local[row.name], expected.storage)
+            | (np.isnan(array) & np.isnan(ours))
+            | (array == ours)
+        )
         if same[which].all():
             return row.with_origin(Origin.INHERITED)
     return row.with_origin(Origin.HERE, recognise(row.name, array, ours, local[row.name].allowed, which, expected))
