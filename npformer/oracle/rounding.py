@@ -8,6 +8,13 @@ terms and of the result (Higham and Mary 2019, "A new approach to probabilistic 
 √n stands for the n of the bound that always holds), and the result is rounded once more to the type that it is stored
 in. The changes go the way through the model that roundings go, so that what a later operation makes of them needs no
 formula of its own.
+
+Three operations are off in ways that changed terms do not show:
+
+- the mean of a norm moves all entries of its row together, which would cancel if the terms were changed instead;
+- GELU as x/2 (1 + erf(x/√2)), the common form, cancels where x is far below 0: its error has the size of u x;
+- kernels take delta, which softmax's backward subtracts, from rowsum(dO∘O), whose terms are others than those of the
+  definition.
 """
 
 from __future__ import annotations
@@ -127,9 +134,7 @@ class Rounding(Passage):
         unit = self._unit[id(component)] = math.sqrt(n) * self.accumulation.unit
         if isinstance(component, GELU):  # as x/2 (1 + erf), the common form, it cancels
             self._cancelling[id(component)] = arrays["grad_output" if backward else "x"]
-        if (
-            isinstance(component, ScaledDotProductAttention) and backward and "weights" in arrays
-        ):  # kernels subtract rowsum(dO∘O)
+        if isinstance(component, ScaledDotProductAttention) and backward and "weights" in arrays:
             terms = np.abs(arrays["grad_output"] * (arrays["weights"] @ arrays["value"])).sum(-1, keepdims=True)
             self._delta[id(component.softmax)] = max(self.storage.unit, unit) * terms * self._noise(terms.shape)
         if id(component) in self._delta and backward:
