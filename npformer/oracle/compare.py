@@ -15,7 +15,7 @@ from npformer.oracle.expected import Expected
 from npformer.oracle.rounding import Format
 from npformer.oracle.slips import recognise
 from npformer.oracle.tolerance import Predicted, Tolerance
-from npformer.shapes import check_part, check_tree, describe
+from npformer.shapes import ARRAYS, check_part, check_tree, describe
 
 WORST = 5  # entries that are shown
 
@@ -106,7 +106,7 @@ def _check_arrays(arrays: Mapping[str, Array], expected: Expected) -> dict[str, 
     check_tree("theirs", arrays)
     known: dict[str, Array] = {}
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
+        if type(array) not in ARRAYS:  # a masked array would hide what is wrong
             raise TypeError(f"theirs must hold NumPy arrays, but {name} is {describe(array)}")
         if array.dtype.kind not in "fiub":
             raise TypeError(f"theirs must hold arrays of real numbers, but {name} has dtype {array.dtype}")

@@ -81,3 +81,10 @@ def test_bad_patterns_get_a_sentence(norm: Expected, only: list[str]) -> None:
 def test_bad_runs_get_a_sentence(norm: Expected, theirs: dict[str, Array]) -> None:
     with pytest.raises(TypeError, match="theirs must be a dict of arrays, or a list of such, but it is "):
         compare(theirs, norm)
+
+
+def test_a_masked_array_hides_nothing(norm: Expected) -> None:
+    wrong = norm.truth["output"] + np.eye(8)[0]
+    theirs = dict(norm.truth) | {"output": np.ma.masked_array(wrong, np.arange(8) == np.zeros((2, 3, 1)))}
+    with pytest.raises(TypeError, match="theirs must hold NumPy arrays, but output is a MaskedArray"):
+        compare(theirs, norm)
