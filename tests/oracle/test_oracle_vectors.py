@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from npformer.oracle import Expected, compare, load_case, trace, write_vectors
 from npformer.oracle.files import read_arrays
 from npformer.oracle.vectors.component_cases import catalogue
 from npformer.oracle.vectors.conventions import CONVENTIONS
+from npformer.oracle.vectors.recipes import BUILDERS
 
 NAMES = list(catalogue())
 SEVERAL = ["encoder_layer_*", "attention_dropout", "variable_lengths_*", "packed_*", "token_encoder", "*_bfloat16"]
@@ -207,3 +210,22 @@ def test_the_command_names_no_file_where_there_is_none(tmp_path: Path, capsys: p
     assert main(["vectors", str(tmp_path / "file"), "--only", "softmax"]) == 2
     sentence = f"{tmp_path / 'file'} must be the path of a new folder, but it exists already"
     assert capsys.readouterr().err == f"npformer vectors: {sentence}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conventions_name_every_intermediate_and_every_default(folder: Path, name: str) -> None:
+    said = json.loads((folder / name / "case.json").read_text(encoding="utf-8"))
+    words = set(re.findall(r"\w+", json.dumps(CONVENTIONS)))
+    inner = [row["name"] for row in said["arrays"] if row["role"] in ("intermediate", "kernel")]
+    assert {each.rpartition(".")[2] for each in inner} <= words
+    assert {default for part in parts_of(said["recipe"]) for default in defaults_of(part)} <= words
+
+
+def parts_of(recipe: dict[str, Any]) -> list[dict[str, Any]]:
+    inside = [value for value in recipe["arguments"].values() if isinstance(value, dict)]
+    return [recipe, *(part for value in inside for part in parts_of(value))]
+
+
+def defaults_of(recipe: dict[str, Any]) -> set[str]:
+    given: set[str] = {"max_len", *recipe["arguments"]}
+    return set(BUILDERS[recipe["build"]].may_have) - given

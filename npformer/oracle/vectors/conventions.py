@@ -26,6 +26,16 @@ FORMATS_IN_WORDS = {
     for name, exponent in (("float64", -53), ("float32", -24), ("float16", -11), ("bfloat16", -8))
 }
 
+DEFAULTS = {
+    "bias": True,
+    "norm_first": True,
+    "activation": "relu",
+    "dropout": "0.1; of ScaledDotProductAttention, and of all that is packed or of variable lengths by itself, 0",
+    "causal": False,
+    "approximate": "none",
+    "fully_masked": "uniform",
+}  # of arguments that a recipe does not have
+
 CONVENTIONS: dict[str, object] = {
     "mask": "uint8, 1 = may attend, 0 = masked; rows are queries, columns are keys; broadcasts to (batch, heads, T_q, "
     "T_k) by NumPy's rules",
@@ -45,11 +55,31 @@ CONVENTIONS: dict[str, object] = {
     "grad_weights": "gradient of the weights after dropout",
     "grad_scores": "gradient of the scaled scores, 0 where they are masked",
     "delta": "sum over the last axis of output * grad_output of the attention core",
+    "self_attention": "where a case gives no key, key and value are query; grad_query is then the sum of all three",
+    "multi_head_attention": "out_proj(merged(core(heads of q_proj(query), of k_proj(key), of v_proj(value)), mask)), "
+    "the core with the rate of dropout of the recipe on its weights",
+    "causal_variable_lengths": "the argument causal of VariableLengthAttention is causal_lower_right in each sequence",
+    "feed_forward": "linear2(dropout(activation(linear1(x))))",
+    "pre_norm": "PreNormSublayerConnection: y = x + dropout(sublayer(norm(x)))",
+    "post_norm": "PostNormSublayerConnection: y = norm(x + dropout(sublayer(x)))",
+    "encoder_layer": "self_attn, then feed_forward, each in a pre_norm, or where norm_first is false a post_norm; the "
+    "rate of dropout is that of all four: weights, inside feed_forward, and both sublayers",
+    "encoder": "the layers one after the other, then norm, or nothing where norm_first is false; a SharedEncoder "
+    "applies its layer N times, with the number of the use in the names (layer.0, layer.1), then the norm of its "
+    "recipe, if any",
+    "token_encoder": "encoder(positions(embeddings(tokens))), where positions is dropout(x + table)",
+    "softmax": "along the last axis",
+    "norm_intermediates": "x_hat is the row after normalisation, before weight and bias; rstd 1/sqrt(variance + eps); "
+    "std the standard deviation, without eps",
+    "activation_intermediates": "of gelu cdf is Phi(x), or 0.5 (1 + tanh(...)) of the approximate form; of silu "
+    "gate is 1 / (1 + exp(-x)); of relu positive is x > 0",
+    "defaults": DEFAULTS,
     "linear": "y = x weight^T + bias with weight (d_out, d_in)",
     "packed_projection": "in_proj.weight (3 d_model, d_model): rows of the queries, then of the keys, then of the "
     "values; qkv (batch, T, 3, heads, d_head)",
     "variable_lengths": "sequences one behind the other without padding; sequence i is the rows cu_seqlens[i] to "
-    "cu_seqlens[i + 1] - 1, int32; truth is computed from sequences padded with 0, whose padding is masked",
+    "cu_seqlens[i + 1] - 1, int32; truth is computed from sequences padded with 0 to the longest, whose padding is "
+    "masked; real, real_q and real_k say which places of the padded arrays hold a row",
     "layer_norm": "biased variance (divided by n), eps added to it inside the root; eps is that of the recipe, or 1e-5",
     "annotated_layer_norm": "standard deviation with n - 1, eps added to it outside the root; that of the recipe, or "
     "1e-6",
@@ -61,7 +91,8 @@ CONVENTIONS: dict[str, object] = {
     "embeddings": "weight[tokens] times the scale of the recipe, or sqrt(d_model)",
     "positions": "sin(pos / 10000^(2i/d_model)) in column 2i, cos of the same in column 2i + 1, from position 0",
     "gradient": "grad_NAME is the gradient of the sum of all entries of output * grad_output with respect to NAME; "
-    "those of parameters are summed over batch and tokens",
+    "those of parameters are summed over batch and tokens; PART.grad_x is what flows back through this part alone, "
+    "even where others, such as q_proj, k_proj and v_proj, have the same input",
     "names": "dotted paths of components; an array that passes several of them has one name, and the others as aliases",
     "storage": "inputs, parameters and grad_output are rounded to the storage format, to nearest, ties to even, before "
     "anything is computed from them",
