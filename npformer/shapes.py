@@ -144,7 +144,8 @@ def check_choice(name: str, value: str, choices: Mapping[str, Choice]) -> Choice
 def check_part(name: str, value: object, kind: type) -> None:
     """Check that an injected part is of its kind."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, but it is {describe(value)}")
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise TypeError(f"{name} must be {article} {kind.__name__}, but it is {describe(value)}")
 
 
 def check_same_arrays(name: str, given: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
-from npformer.component import Array
+from npformer.component import Array, Component
 from npformer.gradcheck.subject import silence
 from npformer.gradcheck.verdict import FAIL, PASS
 from npformer.oracle.comparison import MISSING, Comparison, Origin, Row, Worst
 from npformer.oracle.expected import Expected
+from npformer.oracle.recorder import Passage
 from npformer.oracle.rounding import Format
 from npformer.oracle.slips import recognise
 from npformer.oracle.tolerance import Predicted, Tolerance
@@ -138,7 +140,8 @@ def _judge_run(arrays: Mapping[str, Array], expected: Expected, names: Sequence[
     }
     predicted = expected.predict(given)
     local = expected.tolerances_of(predicted)
-    return [_with_origin(row, arrays, expected, predicted, local) if row.verdict == FAIL else row for row in rows]
+    rows = [_with_origin(row, arrays, expected, predicted, local) if row.verdict == FAIL else row for row in rows]
+    return [_with_missing(row, expected, predicted) if row.origin == Origin.HERE else row for row in rows]
 
 
 def _judge(name: str, array: Array | None, expected: Expected, run: int) -> Row:
@@ -196,11 +199,37 @@ def _with_origin(
     return row.with_origin(Origin.HERE, recognise(row.name, array, ours, local[row.name].allowed, which, expected))
 
 
+class _Nudge(Passage):
+    """Changes some arrays a little as they are made, to see what depends on them."""
+
+    def __init__(self, names: Iterable[str]):
+        self.names = set(names)
+
+    def out(self, component: Component, name: str, array: Array) -> Array:
+        """Change the array by a thousandth."""
+        return array * 1.001 if name in self.names and array.dtype.kind == "f" else array
+
+
+def _with_missing(row: Row, expected: Expected, predicted: Predicted) -> Row:
+    """Return the row with the nearest array upstream that they did not give, if there is one: it may be wrong there."""
+    names = list(expected.tolerances)
+    missing = [name for name in names[: names.index(row.name)] if name not in predicted.given]
+
+    def is_upstream(names: Sequence[str]) -> bool:
+        nudged = predicted.rounded(_Nudge(names)).made[row.name]
+        return not np.array_equal(nudged, predicted.made[row.name], equal_nan=True)
+
+    if not is_upstream(missing):
+        return row
+    nearest = next(name for name in reversed(missing) if is_upstream([name]))
+    return replace(row, origin=Origin.HERE_OR_BEFORE, missing=nearest)
+
+
 def _severity(row: Row) -> tuple[int, int, float]:
     """Order the rows of several runs: the worst first."""
     ratio = row.worst[0].ratio if row.worst else 0.0
     return (
         [FAIL, MISSING, PASS].index(row.verdict),
-        [Origin.HERE, Origin.INHERITED, Origin.NONE].index(row.origin),
+        list(Origin).index(row.origin),
         -(np.inf if np.isnan(ratio) else ratio),
     )

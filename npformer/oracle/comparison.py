@@ -14,11 +14,12 @@ MISSING = "MISSING"
 
 
 class Origin(StrEnum):
-    """Where the error of an array comes from."""
+    """Where the error of an array comes from; the surest first."""
 
-    NONE = ""
     HERE = "wrong here"
+    HERE_OR_BEFORE = "wrong here or before"
     INHERITED = "inherited"
+    NONE = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Row:
         How many entries are right because rounding decides their side of a kink.
     origin : Origin
         Of an array that fails.
+    missing : str
+        If it is wrong here or before: the nearest array upstream that was not given.
     slip : str
         What it looks like, if that is known.
     shape, expected_shape : tuple of int or None
@@ -63,6 +66,7 @@ class Row:
     worst: tuple[Worst, ...] = ()
     at_kinks: int = 0
     origin: Origin = Origin.NONE
+    missing: str = ""
     slip: str = ""
     shape: tuple[int, ...] | None = None
     expected_shape: tuple[int, ...] | None = None
@@ -126,8 +130,14 @@ class Comparison:
             if self.lacking:
                 return f"{right} arrays are right, but {_listed(self.lacking)} is missing"
             return f"All {right} arrays that were given are right"
+        slip = f": {first.slip}" if first.slip else ""
         if first.origin == Origin.HERE:
-            return f"{first.name} is the first wrong array, and is wrong there{f': {first.slip}' if first.slip else ''}"
+            return f"{first.name} is the first wrong array, and is wrong there{slip}"
+        if first.origin == Origin.HERE_OR_BEFORE:
+            return (
+                f"{first.name} is the first wrong array{slip}; the mistake is there or before, since {first.missing} "
+                "is missing"
+            )
         return (
             f"{first.name} is the first wrong array, but follows from the arrays given before it: "
             "no single operation is wrong, their errors add up"

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from npformer.attention import ScaledDotProductAttention
 from npformer.component import Array, Component, flatten
+from npformer.dropout import Dropout
 from npformer.gradcheck.subject import input_names
 from npformer.oracle.kernels import compared_entries
-from npformer.oracle.recorder import Arrays
+from npformer.oracle.recorder import Arrays, join
 from npformer.oracle.rounding import Format, find_format
 from npformer.oracle.tolerance import Predicted, Tolerance, predict, tolerances
 from npformer.oracle.trace import Recording, Trace
@@ -48,15 +49,21 @@ class Expected:
         return self.recording.trace
 
     def sources(self) -> Arrays:
-        """Return what everything is computed from: inputs, options, parameters and the gradient of the output."""
+        """Return what all is computed from: inputs, options, parameters, dropout masks and the output's gradient."""
         component, inputs = self.recording.component, self.recording.inputs
         names = [*input_names(component.forward, len(inputs)), *self.recording.options, "grad_output"]
+        names += [join(path, "mask") for path, part in self.truth.parts.items() if isinstance(part, Dropout)]
         parameters: Arrays = flatten(component.parameters())
         return parameters | {name: self.truth[name] for name in names if name in self.truth}
 
     def predict(self, given: Mapping[str, Array]) -> Predicted:
         """Run with some arrays given, each in the place of ours, and return what each operation makes of them."""
-        return predict(self.recording, given, self.compared)
+        ours = {name: array for name, array in given.items() if name in self.tolerances}
+        for path, part in self.truth.parts.items():  # what backward goes on with is not masked yet
+            masked, flowing = join(path, "grad_scores"), join(path, "softmax.grad_x")
+            if isinstance(part, ScaledDotProductAttention) and masked in given:
+                ours.setdefault(self.truth.aliases.get(flowing, flowing), given[masked])
+        return predict(self.recording, ours, self.compared)
 
     def tolerances_of(self, predicted: Predicted) -> dict[str, Tolerance]:
         """Return how far each entry of what was predicted may be off."""

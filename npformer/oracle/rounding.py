@@ -24,11 +24,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npformer.activations import GELU, ReLU, SiLU, Tanh
+from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.attention import MASKED_SCORE, ScaledDotProductAttention
 from npformer.component import Array, Component, flatten
 from npformer.dropout import Dropout
-from npformer.embedding import PositionalEncoding
+from npformer.embedding import Embeddings, PositionalEncoding
+from npformer.linear import Linear
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
 from npformer.oracle.recorder import Arrays, Passage
 from npformer.oracle.trace import Trace
@@ -94,6 +95,7 @@ def find_format(name: str, value: str) -> Format:
 
 
 ELEMENTWISE = (ReLU, GELU, SiLU, Tanh, Dropout, PositionalEncoding)
+SUMS_ROWS = (Linear, Softmax, LayerNorm, AnnotatedLayerNorm, ScaledDotProductAttention, Embeddings)
 
 
 class Rounding(Passage):
@@ -192,13 +194,24 @@ def relu_inputs(run: Trace) -> list[str]:
 
 def _terms(component: Component, arrays: Arrays, *, backward: bool) -> int:
     """Return how many terms are added up in a component's own sums; 1 if it has none."""
-    has_layers = any(isinstance(child, dict) and flatten(child) for child in component.parameters().values())
-    if isinstance(component, ELEMENTWISE) or has_layers:
+    if isinstance(component, ELEMENTWISE) or _is_made_of_layers(component):
         return 1
     arrays = {name: array for name, array in arrays.items() if array.ndim}
+    if not isinstance(component, SUMS_ROWS):  # not ours: it may add up anything
+        return max((array.size for array in arrays.values()), default=1)
     lengths = [array.shape[-1] for array in arrays.values()]
     if isinstance(component, ScaledDotProductAttention):
-        lengths += [array.shape[-2] for array in arrays.values() if array.ndim > 1]
+        lengths += [array.shape[-2] for array in arrays.values()]
     elif backward and component.parameter_names:  # every row uses the parameters
         lengths += [array.size // array.shape[-1] for array in arrays.values()]
     return max(lengths, default=1)
+
+
+def _is_made_of_layers(component: Component) -> bool:
+    """Return whether a component leaves its sums to its parts; an attention core has parts, but its own sums."""
+    children = component._children().values()
+    parts = [part for child in children for part in (child if isinstance(child, list) else [child])]
+    return any(
+        isinstance(part, ScaledDotProductAttention) or flatten(part.parameters()) or _is_made_of_layers(part)
+        for part in parts
+    )

@@ -7,9 +7,17 @@ import warnings
 import numpy as np
 import pytest
 
-from npformer import LayerNorm, Linear, PreNormSublayerConnection, ScaledDotProductAttention
-from npformer.component import Array, Component, Tree
-from npformer.oracle import Expected, compare, expect
+from npformer import (
+    LayerNorm,
+    Linear,
+    PositionwiseFeedForward,
+    PreNormSublayerConnection,
+    ScaledDotProductAttention,
+    make_encoder,
+)
+from npformer.component import Array, Component, Tree, flatten
+from npformer.oracle import Expected, compare, expect, trace
+from npformer.oracle.comparison import Origin
 
 
 @pytest.fixture
@@ -88,3 +96,52 @@ def test_a_masked_array_hides_nothing(norm: Expected) -> None:
     theirs = dict(norm.truth) | {"output": np.ma.masked_array(wrong, np.arange(8) == np.zeros((2, 3, 1)))}
     with pytest.raises(TypeError, match="theirs must hold NumPy arrays, but output is a MaskedArray"):
         compare(theirs, norm)
+
+
+def test_what_was_given_must_be_that_of_the_case() -> None:
+    """Inputs, the cotangent and dropout masks; an array that a case hides NaN in may have it."""
+    x, grad_output = np.random.default_rng(0).standard_normal((2, 2, 3, 8))
+    layer = PreNormSublayerConnection(PositionwiseFeedForward(8, 16, 0.0, rng=0), LayerNorm(8), dropout=0.5)
+    expected = expect(layer, x, grad_output=grad_output, rng=np.random.default_rng(1))
+    theirs = dict(expected.truth) | flatten(expected.recording.component.parameters())
+    assert compare(theirs, expected).passed
+    assert compare(theirs, expected).unknown == []
+    for name, other in (("x", 2.0), ("grad_output", -1.0), ("dropout.mask", 0.0), ("sublayer.linear1.weight", 1.01)):
+        with pytest.raises(ValueError, match=f"^theirs must be computed from the {name} of the case, but it holds an"):
+            compare(theirs | {name: other * theirs[name]}, expected)
+
+
+def test_without_what_is_upstream_nobody_knows_where_it_is_wrong() -> None:
+    encoder = make_encoder(2, 8, 2, 16, dropout=0.0, activation="gelu", rng=0)
+    parameters = flatten(encoder.parameters())
+    x, grad_output = np.random.default_rng(0).standard_normal((2, 2, 5, 8))
+    expected = expect(encoder, x, grad_output=grad_output, storage="float64")
+    bias = "layers.0.feed_forward.sublayer.linear1.bias"
+    run = trace(encoder.with_parameters(parameters | {bias: np.full(16, 0.1)}), x, grad_output=grad_output)
+    site = "layers.0.feed_forward.sublayer.linear1.output"
+    everything = {name: run[name] for name in expected.tolerances}
+    assert compare(everything, expected).conclusion.startswith(f"{site} is the first wrong array, and is wrong there")
+    del everything[site]
+    first = compare(everything, expected).first_wrong
+    assert first is not None
+    assert (first.origin, first.missing) == (Origin.HERE_OR_BEFORE, site)
+
+
+class MeanOverTokens(Component):
+    """A sum along another axis than the last, in a component that npformer does not know."""
+
+    def forward(self, x: Array) -> tuple[Array, Tree]:
+        return x.mean(1), {"x": x}
+
+    def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+        x = cache["x"]
+        return np.repeat(grad_output[:, None] / x.shape[1], x.shape[1], axis=1), {}
+
+
+def test_long_sums_along_any_axis_may_be_added_one_after_the_other() -> None:
+    x = 1 + np.random.default_rng(0).standard_normal((2, 16384, 2))
+    expected = expect(MeanOverTokens(), x)
+    rows = expected.recording.inputs[0].astype(np.float32)
+    total = np.add.accumulate(rows, axis=1)[:, -1] / np.float32(rows.shape[1])
+    assert compare({"output": total}, expected).passed
+    assert not compare({"output": total * 1.001}, expected).passed

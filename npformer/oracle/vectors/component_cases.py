@@ -8,6 +8,7 @@ import numpy as np
 
 from npformer.component import Component, flatten
 from npformer.oracle.vectors.attention_cases import attention_cases
+from npformer.oracle.vectors.bert_cases import bert_cases
 from npformer.oracle.vectors.cases import Given, VectorCase, lengths, masked_rows, part, rows, upper_left
 
 STORAGES = ("float32", "float64", "float16", "bfloat16")
@@ -22,7 +23,7 @@ def catalogue() -> dict[str, VectorCase]:
     >>> catalogue()["layer_norm_float32"].purpose
     'Layer normalisation, in float32.'
     """
-    cases = [*_components(), *attention_cases(), *_sublayers(), *_encoders()]
+    cases = [*_components(), *attention_cases(), *_sublayers(), *_encoders(), *bert_cases()]
     return {case.name: case for case in cases}
 
 
@@ -58,6 +59,7 @@ def _components() -> Iterator[VectorCase]:
         ("gelu", part("GELU")),
         ("gelu_tanh", part("GELU", approximate="tanh")),
         ("silu", part("SiLU")),
+        ("tanh", part("Tanh")),
     ):
         purpose = f"{name}, from -6 to 6 and at random; the entries at 0 have the documented derivative."
         yield VectorCase(f"activation_{name}", purpose, activation, _over_an_interval)

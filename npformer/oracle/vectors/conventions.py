@@ -68,6 +68,11 @@ CONVENTIONS: dict[str, object] = {
     "applies its layer N times, with the number of the use in the names (layer.0, layer.1), then the norm of its "
     "recipe, if any",
     "token_encoder": "encoder(positions(embeddings(tokens))), where positions is dropout(x + table)",
+    "bert_embeddings": "dropout(norm(word_embeddings[tokens] + position_embeddings[0..T-1] + "
+    "token_type_embeddings[token_types])), eps 1e-12, no scale",
+    "bert": "encoder: post-norm layers with exact gelu and eps 1e-12, no dropout inside feed_forward, no final norm; "
+    "pooler: tanh(dense(hidden state of the first token)); BertEncoder gives the hidden states, BertModel what pooler "
+    "makes of them",
     "softmax": "along the last axis",
     "norm_intermediates": "x_hat is the row after normalisation, before weight and bias; rstd 1/sqrt(variance + eps); "
     "std the standard deviation, without eps",

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from npformer.activations import GELU, ReLU, SiLU, Softmax
+from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.attention import MultiHeadedAttention, ScaledDotProductAttention
+from npformer.bert import BertPooler, make_bert
+from npformer.bert_embedding import BertEmbeddings
 from npformer.component import Component
 from npformer.dropout import Dropout
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
@@ -45,6 +47,7 @@ class Builder:
 PARTS = ("sublayer", "norm", "activation", "layer", "inner", "embeddings", "positions", "encoder")
 STACKED = ("num_layers", "N")
 ENCODER = ("d_model", "num_heads", "d_ff"), ("dropout", "activation", "norm_first", "eps")
+BERT = ("num_layers", "d_model", "num_heads", "d_ff", "vocab_size", "max_len"), ("dropout",)
 
 BUILDERS = {
     "LayerNorm": Builder(LayerNorm, ("d_model",), ("eps",)),
@@ -53,6 +56,7 @@ BUILDERS = {
     "ReLU": Builder(ReLU),
     "GELU": Builder(GELU, (), ("approximate",)),
     "SiLU": Builder(SiLU),
+    "Tanh": Builder(Tanh),
     "Softmax": Builder(Softmax),
     "Dropout": Builder(Dropout, ("p",)),
     "ScaledDotProductAttention": Builder(ScaledDotProductAttention, (), ("dropout", "fully_masked", "scale")),
@@ -66,6 +70,10 @@ BUILDERS = {
     "Embeddings": Builder(Embeddings, ("d_model", "vocab_size"), ("scale",)),
     "PositionalEncoding": Builder(PositionalEncoding, ("d_model",), ("dropout", "max_len")),
     "TokenEncoder": Builder(TokenEncoder, ("embeddings", "positions", "encoder")),
+    "BertEmbeddings": Builder(BertEmbeddings, ("d_model", "vocab_size", "max_len"), ("dropout",)),
+    "BertPooler": Builder(BertPooler, ("d_model",)),
+    "BertEncoder": Builder(lambda **arguments: make_bert(**arguments).encoder, *BERT),
+    "BertModel": Builder(make_bert, *BERT),
     "PackedAttention": Builder(PackedAttention),
     "PackedMultiHeadedAttention": Builder(PackedMultiHeadedAttention, ("num_heads", "d_model")),
     "VariableLengths": Builder(VariableLengths, ("inner",)),
