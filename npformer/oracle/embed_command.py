@@ -113,7 +113,8 @@ def _read_lines(file: str) -> dict[int, str]:
 
 
 def _cut(sentence: str, width: int) -> str:
-    return sentence if len(sentence) <= width else sentence[: width - 1] + "…"
+    shown = "".join(character if character.isprintable() else "�" for character in sentence)
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
 def _complain(message: str) -> int:

@@ -1,11 +1,11 @@
 """Checkpoints of PyTorch and of Hugging Face's BERT: names, layouts, values and gradients."""
 
 import pytest
-from bert_tree import D_FF as BERT_D_FF
-from bert_tree import D_MODEL as BERT_D_MODEL
-from bert_tree import MAX_LEN, VOCAB_SIZE, bert_encoder, bert_model
-from bert_tree import NUM_LAYERS as BERT_LAYERS
-from bert_tree import H as BERT_H
+from small_bert import D_FF as BERT_D_FF
+from small_bert import D_MODEL as BERT_D_MODEL
+from small_bert import MAX_LEN, VOCAB_SIZE, bert_encoder, bert_model
+from small_bert import NUM_LAYERS as BERT_LAYERS
+from small_bert import H as BERT_H
 from torch import Tensor, nn
 from torch_state import arrays_of, check_values, normal, randomised
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel

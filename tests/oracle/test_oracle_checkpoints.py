@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from bert_tree import bert_encoder, bert_model
 from hypothesis import given
 from hypothesis import strategies as st
+from small_bert import bert_encoder, bert_model
 
 from npformer import (
     AnnotatedLayerNorm,

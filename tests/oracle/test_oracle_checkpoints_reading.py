@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bert_tree import bert_encoder, bert_model
+from small_bert import bert_encoder, bert_model
 
 from npformer import (
     Embeddings,

@@ -12,6 +12,7 @@ import pytest
 from tiny_bert import make_folder
 
 from npformer.cli import main
+from npformer.oracle.embed_command import format_similarity
 from npformer.oracle.pretrained import load_bert
 
 TEXT = "the cat sleeps\n\n  the   dog\t.  \r\nParis\n   \n"
@@ -173,3 +174,8 @@ def test_the_shell_command_works_where_only_ascii_can_be_printed(folder: Path) -
     )
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == "npformer embed: no: No such file or directory\n"
+
+
+def test_what_a_terminal_would_obey_is_not_printed() -> None:
+    table = format_similarity(["a\0b\x1b[31m"], np.ones((1, 1)), width=80)
+    assert table.splitlines()[1].endswith("  a�b�[31m")
