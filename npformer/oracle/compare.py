@@ -68,15 +68,7 @@ def compare(
     if not isinstance(theirs, Mapping | Sequence):
         raise TypeError(f"theirs must be a dict of arrays, or a list of such, but it is {describe(theirs)}")
     runs = [theirs] if isinstance(theirs, Mapping) else list(theirs)
-    patterns = [only] if isinstance(only, str) else None if only is None else list(only)
-    if patterns is not None and not (patterns and all(isinstance(pattern, str) for pattern in patterns)):
-        raise TypeError(f"only must hold patterns of names, but it is {describe(only)}")
-    chosen = [name for name in expected.tolerances if _is_chosen(name, patterns)]
-    chosen = [name for name in expected.truth if name in set(chosen)]
-    if not expected.tolerances:
-        raise ValueError("expected must hold at least one array that is computed, but it holds only what was given")
-    if not chosen:
-        raise ValueError(f"only must match the name of an array, but none is like {', '.join(patterns or [])}")
+    chosen = _chosen(only, expected)
     if not runs:
         raise ValueError("theirs must hold at least one run, but it is empty")
     given = [_check_arrays(arrays, expected) for arrays in runs]
@@ -85,7 +77,7 @@ def compare(
         raise ValueError(
             f"theirs must hold an array of a known name, such as {chosen[-1]}, but none of its names is known"
         )
-    required = chosen if patterns is not None else expected.results()
+    required = expected.results() if only is None else chosen
     each = [_judge_run(arrays, expected, chosen, index) for index, arrays in enumerate(given)]
     rows = [min(rows, key=_severity) for rows in zip(*each, strict=True)]
     sources = expected.sources()
@@ -95,8 +87,22 @@ def compare(
     )
 
 
-def _is_chosen(name: str, patterns: Sequence[str] | None) -> bool:
-    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
+def _chosen(only: str | Iterable[str] | None, expected: Expected) -> list[str]:
+    """Return the names of the arrays that are compared, in order."""
+    names = [name for name in expected.truth if name in expected.tolerances]
+    if not names:
+        raise ValueError("expected must hold at least one array that is computed, but it holds only what was given")
+    if only is None:
+        return names
+    patterns = [only] if isinstance(only, str) else list(only) if isinstance(only, Iterable) else []
+    if not (patterns and all(isinstance(pattern, str) for pattern in patterns)):
+        raise TypeError(f"only must hold patterns of names, but it is {describe(only)}")
+    all_names = {name: name for name in names} | expected.truth.aliases
+    matched = {name for alias, name in all_names.items() if any(fnmatchcase(alias, pattern) for pattern in patterns)}
+    chosen = [name for name in names if name in matched]
+    if not chosen:
+        raise ValueError(f"only must match the name of an array, but none is like {', '.join(patterns)}")
+    return chosen
 
 
 def _canonical(name: str, expected: Expected) -> str:
@@ -124,7 +130,7 @@ def _check_arrays(arrays: Mapping[str, Array], expected: Expected) -> dict[str, 
 
 def _same_source(array: Array, source: Array) -> bool:
     """Return whether an input is the expected one; a case may hide NaN where nothing may be read."""
-    return array.shape == source.shape and bool(((array == source) | np.isnan(array)).all())
+    return array.shape == source.shape and bool(((array == source) | (np.isnan(array) & (source == 0))).all())
 
 
 @silence()

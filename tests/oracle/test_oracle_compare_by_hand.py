@@ -145,3 +145,10 @@ def test_long_sums_along_any_axis_may_be_added_one_after_the_other() -> None:
     total = np.add.accumulate(rows, axis=1)[:, -1] / np.float32(rows.shape[1])
     assert compare({"output": total}, expected).passed
     assert not compare({"output": total * 1.001}, expected).passed
+
+
+def test_patterns_also_match_the_other_names_of_an_array() -> None:
+    x, grad_output = np.random.default_rng(0).standard_normal((2, 3, 8))
+    expected = expect(PreNormSublayerConnection(Linear(8, 8, rng=0), LayerNorm(8)), x, grad_output=grad_output)
+    rows = compare(dict(expected.truth), expected, only=["sublayer.x", "output"]).rows
+    assert [row.name for row in rows] == ["norm.output", "output"]
