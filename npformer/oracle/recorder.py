@@ -15,6 +15,7 @@ import numpy as np
 
 from npformer.component import Array, Component, Tree, flatten
 from npformer.gradcheck.subject import input_names
+from npformer.shapes import check_tree
 
 Arrays = dict[str, Array]
 Identity = tuple[int, tuple[int, ...], tuple[int, ...], str]
@@ -107,6 +108,7 @@ class Recorder:
         given |= self.passage.into(part, _floats(given), backward=False)
         arguments = [given.pop(name) for name in input_names(forward, len(inputs))]
         output, cache = forward(*arguments, **given)
+        check_tree(f"the cache of {type(part).__name__}", cache)
         cache = {name: self._pass(part, name, value, made=True) for name, value in cache.items()}
         output = self._pass(part, "output", output, made=True)
         self._running.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,18 @@ class MeanOverTokens(Component):
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
         x = cache["x"]
         return np.repeat(grad_output[:, None] / x.shape[1], x.shape[1], axis=1), {}
+
+
+class WithoutNames(MeanOverTokens):
+    """Its cache is a tuple."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        return x.mean(1), (x,)
+
+
+def test_a_cache_must_have_names() -> None:
+    with pytest.raises(TypeError, match=r"^the cache of WithoutNames must be a dict"):
+        trace(WithoutNames(), np.ones((1, 2, 3)))
 
 
 def test_long_sums_along_any_axis_may_be_added_one_after_the_other() -> None:
