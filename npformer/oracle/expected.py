@@ -58,12 +58,15 @@ class Expected:
 
     def predict(self, given: Mapping[str, Array]) -> Predicted:
         """Run with some arrays given, each in the place of ours, and return what each operation makes of them."""
-        ours = {name: array for name, array in given.items() if name in self.tolerances}
+        given = dict(given)
+        stand_ins: dict[str, str] = {}
         for path, part in self.truth.parts.items():  # what backward goes on with is not masked yet
-            masked, flowing = join(path, "grad_scores"), join(path, "softmax.grad_x")
-            if isinstance(part, ScaledDotProductAttention) and masked in given:
-                ours.setdefault(self.truth.aliases.get(flowing, flowing), given[masked])
-        return predict(self.recording, ours, self.compared)
+            masked, unmasked = join(path, "grad_scores"), join(path, "softmax.grad_x")
+            unmasked = self.truth.aliases.get(unmasked, unmasked)
+            if isinstance(part, ScaledDotProductAttention) and masked in given and unmasked not in given:
+                given[unmasked] = given[masked]
+                stand_ins[masked] = unmasked
+        return predict(self.recording, given, self.compared, stand_ins)
 
     def tolerances_of(self, predicted: Predicted) -> dict[str, Tolerance]:
         """Return how far each entry of what was predicted may be off."""

@@ -61,12 +61,20 @@ class _Given(Passage):
         The arrays, by name.
     compared : dict
         For some arrays, which of the entries are taken.
+    stand_ins : dict
+        For some arrays that nothing is computed from, the one that was replaced because they were given.
     rounding : Passage
         What happens to ours first.
     """
 
-    def __init__(self, given: Mapping[str, Array], compared: Mapping[str, Array], rounding: Passage):
-        self.given, self.compared, self.rounding = given, compared, rounding
+    def __init__(
+        self,
+        given: Mapping[str, Array],
+        compared: Mapping[str, Array],
+        stand_ins: Mapping[str, str],
+        rounding: Passage,
+    ):
+        self.given, self.compared, self.stand_ins, self.rounding = given, compared, stand_ins, rounding
         self.made: Arrays = {}
 
     def into(self, component: Component, arrays: Arrays, *, backward: bool) -> Arrays:
@@ -75,7 +83,11 @@ class _Given(Passage):
 
     def out(self, component: Component, name: str, array: Array) -> Array:
         """Keep what was made, and hand on what was given."""
-        self.made[name] = array = self.rounding.out(component, name, array)
+        array = self.rounding.out(component, name, array)
+        if name in self.stand_ins:  # it was made of what was given, which would always be right
+            replaced = self.stand_ins[name]
+            array = np.where(self.compared.get(replaced, True), self.made[replaced], 0.0)
+        self.made[name] = array
         if name not in self.given:
             return array
         return np.where(self.compared.get(name, True), self.given[name], array)
@@ -91,6 +103,8 @@ class Predicted:
         What was run.
     given, compared : dict
         The arrays that were given, each in the place of ours, and of some which entries were taken.
+    stand_ins : dict
+        For some arrays that nothing is computed from, the one that was replaced because they were given.
     made : dict
         What each operation made of what it was given, before that was replaced.
     run : Trace
@@ -100,22 +114,27 @@ class Predicted:
     recording: Recording
     given: Mapping[str, Array]
     compared: Mapping[str, Array]
+    stand_ins: Mapping[str, str]
     made: Arrays
     run: Trace
 
     def rounded(self, rounding: Passage) -> Predicted:
         """Run once more, with roundings."""
-        return predict(self.recording, self.given, self.compared, rounding)
+        return predict(self.recording, self.given, self.compared, self.stand_ins, rounding)
 
 
 def predict(
-    recording: Recording, given: Mapping[str, Array], compared: Mapping[str, Array], rounding: Passage | None = None
+    recording: Recording,
+    given: Mapping[str, Array],
+    compared: Mapping[str, Array],
+    stand_ins: Mapping[str, str],
+    rounding: Passage | None = None,
 ) -> Predicted:
     """Run with some arrays given, each in the place of ours, and return what each operation makes of them."""
-    passage = _Given(given, compared, rounding or Passage())
+    passage = _Given(given, compared, stand_ins, rounding or Passage())
     with silence():  # what was given may be NaN or infinite
         run = recording.rerun(passage)
-    return Predicted(recording, given, compared, passage.made, run)
+    return Predicted(recording, given, compared, stand_ins, passage.made, run)
 
 
 def tolerances(predicted: Predicted, storage: Format, accumulation: Format) -> dict[str, Tolerance]:

@@ -128,6 +128,25 @@ def test_without_what_is_upstream_nobody_knows_where_it_is_wrong() -> None:
     assert (first.origin, first.missing) == (Origin.HERE_OR_BEFORE, site)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_kernel_that_gives_the_masked_gradient_of_the_scores_alone(masked: bool) -> None:
+    """It stands in for the unmasked one, which backward goes on with."""
+    query, key, value, grad_output = np.random.default_rng(0).standard_normal((4, 2, 3, 5, 4))
+    options: dict[str, Any] = {"mask": np.tril(np.ones((5, 5), int))} if masked else {}
+    expected = expect(ScaledDotProductAttention(), query, key, value, grad_output=grad_output, **options)
+    theirs = dict(expected.truth)
+    del theirs["softmax.grad_x"]
+    assert compare(theirs, expected).passed
+    wrong = theirs | {"grad_scores": 2 * theirs["grad_scores"]}
+    wrong |= {name: 2 * theirs[name] for name in ("grad_query", "grad_key")}
+    origins = {row.name: row.origin for row in compare(wrong, expected).rows if row.verdict == "FAIL"}
+    assert origins == {
+        "grad_scores": Origin.HERE,
+        "grad_query": Origin.INHERITED,
+        "grad_key": Origin.INHERITED,
+    }
+
+
 class MeanOverTokens(Component):
     """A sum along another axis than the last, in a component that npformer does not know."""
 
