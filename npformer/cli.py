@@ -14,13 +14,12 @@ from typing import Any, NoReturn
 
 from npformer import __version__
 from npformer.accuracy import format_accuracy, measure_accuracy
+from npformer.complaints import BAD_USAGE, complain
 from npformer.gradcheck.report import YARDSTICKS, without_infinities
 from npformer.gradcheck.verdict import PASS
 from npformer.oracle.case_commands import add_compare, add_vectors
 from npformer.oracle.embed_command import add_embed
 from npformer.verify import DIRECTIONS, Row, Verification, conclude
-
-BAD_USAGE = 2
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -120,7 +119,7 @@ def _accuracy(options: argparse.Namespace) -> int:
     try:
         print(format_accuracy(measure_accuracy(options.points, options.seed), options.markdown))
     except (ImportError, ValueError) as error:
-        return _complain("accuracy", str(error))
+        return complain("accuracy", str(error))
     return 0
 
 
@@ -133,11 +132,11 @@ def _verify(options: argparse.Namespace) -> int:
         settings["norm_first"] = not options.post_norm
         verification = Verification(text, **settings)
     except UnicodeDecodeError:
-        return _complain("verify", f"--file must be UTF-8 text, but {options.file} is not")
+        return complain("verify", f"--file must be UTF-8 text, but {options.file} is not")
     except OSError as error:
-        return _complain("verify", f"--file must be a readable file, but {options.file} is not: {error.strerror}")
+        return complain("verify", f"--file must be a readable file, but {options.file} is not: {error.strerror}")
     except ValueError as error:
-        return _complain("verify", str(error))
+        return complain("verify", str(error))
     rows: list[Row] = []
     report = print if not options.json else _silent
     report(_describe(verification, options))
@@ -181,11 +180,6 @@ def _describe(verification: Verification, options: argparse.Namespace) -> str:
         f"Errors: relative to the largest entry of the gradient; * relative to {YARDSTICKS['terms'][1]};\n"
         f"** relative to {YARDSTICKS['conditioning'][1]}"
     )
-
-
-def _complain(command: str, message: str) -> int:
-    print(f"npformer {command}: {message}", file=sys.stderr)
-    return BAD_USAGE
 
 
 def _silent(message: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from npformer.activations import GELU, ReLU, SiLU
+from npformer.activations import ACTIVATIONS
 from npformer.attention import MultiHeadedAttention
 from npformer.component import Array, Component, Tree, add_trees, clones
 from npformer.dropout import RandomSource
@@ -215,13 +215,7 @@ def make_encoder(
     Encoder(18,915,328 parameters)
     """
     rng = make_generator(rng)
-    makers: dict[str, Callable[[], Component]] = {
-        "relu": ReLU,
-        "gelu": GELU,
-        "gelu_tanh": lambda: GELU("tanh"),
-        "silu": SiLU,
-    }
-    make_activation = check_choice("activation", activation, makers)
+    make_activation = check_choice("activation", activation, ACTIVATIONS)
     check_count("d_ff", d_ff)
     check_flag("norm_first", norm_first)
     norm = LayerNorm(d_model, eps)

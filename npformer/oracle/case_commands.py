@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
+from npformer.complaints import complain, sentence_of
 from npformer.oracle.compare import compare
-from npformer.oracle.files import read_arrays, sentence_of
+from npformer.oracle.files import read_arrays
 from npformer.oracle.vectors import load_case, write_vectors
 
-BAD_USAGE = 2
 ROOM = 16  # times the size of the case's own arrays: what else a file of theirs may hold
 LEAST_ROOM = 2**26
 
@@ -67,9 +66,9 @@ def _vectors(options: argparse.Namespace) -> int:
     try:
         cases = write_vectors(options.folder, options.format, options.only, progress=print)
     except OSError as error:
-        return _complain("vectors", sentence_of(error))
+        return complain("vectors", sentence_of(error))
     except (ImportError, ValueError) as error:
-        return _complain("vectors", str(error))
+        return complain("vectors", str(error))
     count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     print(f"{count} in {options.folder}; manifest.json says what the arrays mean")
     return 0
@@ -81,13 +80,8 @@ def _compare(options: argparse.Namespace) -> int:
         limit = LEAST_ROOM + ROOM * sum(array.nbytes for array in expected.truth.values())
         comparison = compare([read_arrays(path, limit) for path in options.theirs], expected, options.only)
     except OSError as error:
-        return _complain("compare", sentence_of(error))
+        return complain("compare", sentence_of(error))
     except (ImportError, TypeError, ValueError) as error:
-        return _complain("compare", str(error))
+        return complain("compare", str(error))
     print(comparison.to_json() if options.json else comparison)
     return 0 if comparison.passed else 1
-
-
-def _complain(command: str, message: str) -> int:
-    print(f"npformer {command}: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_USAGE

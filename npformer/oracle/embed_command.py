@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from npformer.complaints import complain, sentence_of
 from npformer.component import Array
-from npformer.oracle.files import sentence_of
 from npformer.oracle.pretrained import TooLongError, load_bert
 
-BAD_USAGE = 2
 LEAST_WIDTH = 20  # of a sentence beside its row, however narrow the terminal
 INDEX, COSINE = 5, 8  # widths of columns
 
@@ -53,14 +52,15 @@ def _embed(options: argparse.Namespace) -> int:
         embeddings = load_bert(options.model, options.dtype).embed(sentences, options.truncate)
     except TooLongError as error:
         number = list(lines)[error.index]
-        return _complain(
+        return complain(
+            "embed",
             f"line {number} of {options.file} must have at most {error.limit} tokens, but it has {error.tokens}; "
-            "--truncate cuts it"
+            "--truncate cuts it",
         )
     except OSError as error:
-        return _complain(sentence_of(error))
+        return complain("embed", sentence_of(error))
     except (ImportError, TypeError, ValueError) as error:
-        return _complain(str(error))
+        return complain("embed", str(error))
     if options.json:
         print(json.dumps(_document(options, sentences, embeddings), indent=2, allow_nan=False))
     elif options.similarity:
@@ -115,8 +115,3 @@ def _read_lines(file: str) -> dict[int, str]:
 def _cut(sentence: str, width: int) -> str:
     shown = "".join(character if character.isprintable() else "�" for character in sentence)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
-
-
-def _complain(message: str) -> int:
-    print(f"npformer embed: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_USAGE

@@ -198,19 +198,6 @@ def inside(folder: str | os.PathLike[str], name: str) -> Path:
     return folder / name
 
 
-def sentence_of(error: OSError) -> str:
-    """Return what went wrong with a file, after its name if the error has one.
-
-    Examples
-    --------
-    >>> sentence_of(FileNotFoundError(2, "No such file", "a.npz")), sentence_of(OSError(28, "No space left"))
-    ('a.npz: No such file', 'No space left')
-    """
-    if error.strerror is None:
-        return str(error)
-    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-
-
 def _check_text_path(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a path, but it is {describe(path)}")
