@@ -54,13 +54,13 @@ def changes(expected: Expected, site: str) -> list[Callable[[Array], Array]]:
     return [one_entry, (lambda array: 0.5 * array) if size > NOTHING else one_entry]
 
 
-@pytest.mark.parametrize(("norm_first", "every"), [(True, 1), (False, 3)])
-def test_the_site_of_a_bug_is_named(norm_first: bool, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_the_site_of_a_bug_is_named(norm_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("npformer.oracle.tolerance.RUNS", 5)  # for speed: tolerances are ten times the usual error
     expected, theirs = two_layers(norm_first)
     assert compare(theirs.trace, expected).passed
     assert len(expected.tolerances) > 120
-    for number, site in enumerate(list(expected.tolerances)[::every]):
+    for number, site in enumerate(expected.tolerances):
         change = changes(expected, site)[number % 2]
         comparison = compare(theirs.rerun(Bug(site, change)), expected)
         first = comparison.first_wrong
