@@ -88,7 +88,7 @@ class ScaledDotProductAttention(Component):
     ) -> tuple[Array, Tree]:
         _check_triple(query, key, value)
         cache: Tree = {"query": query, "key": key, "value": value}
-        scores = self._scale(query) * (query @ key.swapaxes(-1, -2))
+        scores = (self._scale(query) * query) @ key.swapaxes(-1, -2)
         if mask is not None:
             cache["mask"] = check_mask(mask, scores.shape)
             scores = np.where(cache["mask"], scores, MASKED_SCORE)
@@ -107,9 +107,8 @@ class ScaledDotProductAttention(Component):
         grad_scores, _ = self.softmax.backward(grad_weights, cache["softmax"])
         if "mask" in cache:  # this also covers rows that were set to zero: they are masked everywhere
             grad_scores = grad_scores * cache["mask"]
-        grad_products = self._scale(query) * grad_scores
-        grad_query = grad_products @ key
-        grad_key = grad_products.swapaxes(-1, -2) @ query
+        grad_query = self._scale(query) * (grad_scores @ key)
+        grad_key = grad_scores.swapaxes(-1, -2) @ (self._scale(query) * query)
         return (grad_query, grad_key, grad_value), {"softmax": {}, "dropout": {}}
 
     def _scale(self, query: Array) -> float:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from npformer.component import Array, Component, Tree
+from npformer.linear import column_sums
 from npformer.shapes import check_count, check_floats, check_grad, check_number, check_shape, check_width
 
 
 def _dot(left: Array, right: Array) -> Array:
-    """Row dots over the last axis, which is kept; einsum is faster than (left * right).sum(-1)."""
-    dots: Array = np.einsum("...i,...i->...", left, right)[..., None]
+    """Row dots over the last axis, which is kept; a product of matrices is faster than (left * right).sum(-1)."""
+    dots: Array = (left[..., None, :] @ right[..., :, None])[..., 0]
     return dots
+
+
+def _mean(x: Array) -> Array:
+    """Row means over the last axis, which is kept; a product with ones is faster than x.mean(-1)."""
+    mean: Array = x @ np.ones((x.shape[-1], 1), x.dtype) / x.shape[-1]
+    return mean
 
 
 class _Norm(Component):
@@ -26,7 +33,7 @@ class _Norm(Component):
         check_shape("bias", self.bias, self.weight.shape)
         check_floats("x", x, "..., d_model")
         check_width("x", x, "d_model", len(self.weight), self)
-        centred: Array = x - x.mean(-1, keepdims=True)
+        centred: Array = x - _mean(x)
         return centred
 
 
@@ -65,16 +72,15 @@ class LayerNorm(_Norm):
     def forward(self, x: Array) -> tuple[Array, Tree]:
         centred = self._centred(x)
         rstd = 1 / np.sqrt(_dot(centred, centred) / x.shape[-1] + self.eps)
-        x_hat = centred * rstd
+        x_hat = np.multiply(centred, rstd, out=centred)
         return self.weight * x_hat + self.bias, {"x_hat": x_hat, "rstd": rstd}
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
         x_hat, rstd = cache["x_hat"], cache["rstd"]
         check_grad(grad_output, x_hat.shape)
         g = grad_output * self.weight
-        mean_g = g.mean(-1, keepdims=True)
         mean_g_x_hat = _dot(g, x_hat) / g.shape[-1]
-        return rstd * (g - mean_g - x_hat * mean_g_x_hat), _scale_and_shift_grads(grad_output, x_hat)
+        return rstd * (g - _mean(g) - x_hat * mean_g_x_hat), _scale_and_shift_grads(grad_output, x_hat)
 
 
 class AnnotatedLayerNorm(_Norm):
@@ -113,7 +119,7 @@ class AnnotatedLayerNorm(_Norm):
     def forward(self, x: Array) -> tuple[Array, Tree]:
         centred = self._centred(x)
         std = np.sqrt(_dot(centred, centred) / (x.shape[-1] - 1))
-        x_hat = centred / (std + self.eps)
+        x_hat = np.divide(centred, std + self.eps, out=centred)
         return self.weight * x_hat + self.bias, {"x_hat": x_hat, "std": std}
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
@@ -131,6 +137,6 @@ def _scale_and_shift_grads(grad_output: Array, x_hat: Array) -> Tree:
     """weight and bias are used by every row: their gradients add up over all leading axes."""
     rows = (-1, x_hat.shape[-1])
     return {
-        "weight": (grad_output * x_hat).reshape(rows).sum(0),
-        "bias": grad_output.reshape(rows).sum(0),
+        "weight": np.einsum("ri,ri->i", grad_output.reshape(rows), x_hat.reshape(rows)),
+        "bias": column_sums(grad_output.reshape(rows)),
     }

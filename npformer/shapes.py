@@ -48,8 +48,8 @@ def _check_dtype(name: str, array: npt.NDArray[Any]) -> None:
 
 
 def _check_axes(name: str, array: npt.NDArray[Any], axes: str) -> None:
-    wanted = axes.split(", ")
-    enough = array.ndim >= len(wanted) - 1 if wanted[0] == "..." else array.ndim == len(wanted)
+    named = axes.count(",") + 1
+    enough = array.ndim >= named - 1 if axes.startswith("...") else array.ndim == named
     if not enough:
         raise ValueError(f"{name} must have the axes ({axes}), but its shape is {array.shape}")
     if array.size == 0:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,6 +33,24 @@ STEP = (DENSITY_AT_0, -DENSITY_AT_0 / 2, DENSITY_AT_0 / 6)
 ERF = [2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(13)]  # of x¹, x³, …
 
 
+BLOCK = 2**15  # entries: what a chain of elementwise steps computes on the way then stays in the processor's cache
+
+
+def in_blocks(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Decorate an elementwise function so that it takes a large array block by block, twice as fast."""
+
+    @functools.wraps(function)
+    def blockwise(x: Array) -> Array:
+        if x.size <= BLOCK:
+            return function(x)
+        flat, values = x.reshape(-1), np.empty(x.size, x.dtype)
+        for start in range(0, x.size, BLOCK):
+            values[start : start + BLOCK] = function(flat[start : start + BLOCK])
+        return values.reshape(x.shape)
+
+    return blockwise
+
+
 def saturated(x: Array) -> Array:
     """Return x with its real part clipped to ±40, where Φ, φ and the like are 0 or 1: powers of it cannot overflow."""
     clipped: Array = np.clip(x.real, -40, 40)
@@ -53,6 +72,7 @@ def normal_pdf(x: Array) -> Array:
     return np.exp(-0.5 * x * x) * DENSITY_AT_0
 
 
+@in_blocks
 def normal_cdf(x: Array) -> Array:
     """Return the normal distribution function Φ(x) = erfc(-x/√2) / 2.
 
@@ -66,7 +86,7 @@ def normal_cdf(x: Array) -> Array:
     """
     if x.dtype.kind == "c":
         return normal_cdf(x.real) + 1j * x.imag * normal_pdf(x.real)
-    distance = np.minimum(np.abs(x), 39)  # Φ(-39) is 0 in float64
+    distance = np.abs(np.clip(x, -39, 39))  # Φ(-39) is 0 in float64
     # distance = high + low, with so few bits in high that high², 6 ± high and 15/16 + high are exact
     grid = 2.0**20 if x.dtype == np.float64 else 2.0**8
     high = np.rint(distance * grid) * (1 / grid)

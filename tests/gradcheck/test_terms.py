@@ -17,7 +17,7 @@ def test_the_terms_of_a_key_bias_are_large_and_its_gradient_is_not() -> None:
     _, cache = attention.forward(x)
     _, grads = attention.backward(grad_output, cache)
     sizes = term_sizes(Subject(attention, [x], {}), grad_output, cache)
-    assert np.abs(grads["k_proj"]["bias"]).max() < 1e-15
+    assert np.all(np.abs(grads["k_proj"]["bias"]) < 1e-14 * sizes["k_proj.bias"])  # what rounding leaves of its terms
     assert sizes["k_proj.bias"].min() > 0.01
     for name, grad in flatten(grads).items():
         assert np.all(sizes[name] >= np.abs(grad))
