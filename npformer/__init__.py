@@ -16,6 +16,7 @@ from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.bert_embedding import BertEmbeddings
 from npformer.bert import BertEncoder, BertModel, BertPooler, make_bert
+from npformer.checkpoint import Checkpoint
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "BertEncoder",
     "BertModel",
     "BertPooler",
+    "Checkpoint",
     "Component",
     "Dropout",
     "Embeddings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -47,6 +48,10 @@ class GivenMasks:
         self.used += 1
         keep: Array = mask != 0
         return keep.astype(np.float64)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> GivenMasks:
+        """Return a source that goes on from here by itself; nothing writes into the masks, so both share them."""
+        return copy.copy(self)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.attention import MultiHeadedAttention, ScaledDotProductAttention
 from npformer.bert import BertModel, BertPooler, make_bert
 from npformer.bert_embedding import BertEmbeddings
+from npformer.checkpoint import Checkpoint
 from npformer.component import Array, Component, flatten
 from npformer.dropout import Dropout
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
@@ -262,4 +263,7 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "BertEncoder": lambda s, rng: Case(_bert(s).encoder, (_tokens(s, rng),), {"mask": _length_mask(s, rng)}),
     "BertPooler": lambda s, rng: _mapped(BertPooler(s.d_model), s, rng),
     "BertModel": _bert_model,
+    "Checkpoint": lambda s, rng: _masked(
+        Checkpoint(PreNormSublayerConnection(_attention(s), LayerNorm(s.d_model), RATE)), s, rng
+    ),
 }

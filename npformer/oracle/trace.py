@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from npformer.attention import ScaledDotProductAttention
+from npformer.checkpoint import without_checkpoints
 from npformer.component import Array, Component
 from npformer.oracle.kernels import backward_quantities, forward_quantities, kernel_names
 from npformer.oracle.recorder import Arrays, Passage, Recorder, join
@@ -101,7 +102,8 @@ class Recording:
     def __init__(
         self, component: Component, inputs: tuple[Array, ...], options: dict[str, Any], grad_output: Array | None
     ):
-        self.component, self.inputs, self.options, self.grad_output = component, inputs, options, grad_output
+        self.component = without_checkpoints(component)  # a run that keeps every array recomputes none
+        self.inputs, self.options, self.grad_output = inputs, options, grad_output
         recorder = Recorder(Passage())
         self._run(recorder)
         if recorder.used_again:  # a name of its own for each use
