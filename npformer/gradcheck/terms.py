@@ -7,13 +7,12 @@ backward is run once on arrays that carry their terms along.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from npformer.checkpoint import without_checkpoints
 from npformer.component import Array, Component, Tree
 from npformer.gradcheck.subject import Subject
 
@@ -165,23 +164,28 @@ def term_sizes(subject: Subject, grad_output: Array, cache: Tree) -> dict[str, A
         Arrays of the shapes of the gradients, by name of input or dotted name of parameter; empty if backward uses
         what cannot carry terms.
     """
-    subject, cache = _without_recomputation(subject, cache)
     wrapped = subject.replaced({name: Terms(array) for name, array in subject.parameters().items()})
     try:
+        if isinstance(subject.target, Component):  # a backward may run a forward again, as that of Checkpoint does
+            for twin, part in zip(_parts(wrapped.target), _parts(subject.target), strict=True):
+                vars(twin)["forward"] = functools.partial(_forward_of_values, part)
         gradients = wrapped.backward(_wrap(grad_output), _wrap(cache))
         return {name: np.sqrt(_square(terms)) for name, terms in gradients.items()}
     except Exception:  # code written elsewhere may do anything with what is no array
         return {}
 
 
-def _without_recomputation(subject: Subject, cache: Tree) -> tuple[Subject, Tree]:
-    """Return a subject that computes the same without Checkpoints, whose forward in backward would meet Terms."""
-    plain = without_checkpoints(subject.target) if isinstance(subject.target, Component) else subject.target
-    if plain is subject.target:
-        return subject, cache
-    twin = copy.copy(subject)
-    twin.target = plain
-    return twin, twin.forward()[1]
+def _parts(component: Component) -> Iterator[Component]:
+    yield component
+    for child in component._children().values():
+        for part in child if isinstance(child, list) else [child]:
+            yield from _parts(part)
+
+
+def _forward_of_values(part: Component, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+    """Run forward without terms: they are those of backward alone."""
+    output, cache = part.forward(*_each(_value, inputs), **_each(_value, options))
+    return _wrap(output), _wrap(cache)
 
 
 def _wrap(cache: Any) -> Any:

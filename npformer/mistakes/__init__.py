@@ -20,6 +20,7 @@ for module in (  # each registers its mistakes, and this is their order
     "encoder",
     "embedding",
     "bert",
+    "checkpoint",
     "anywhere",
 ):
     import_module(f"npformer.mistakes.{module}")

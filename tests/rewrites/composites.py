@@ -12,6 +12,7 @@ from npformer import (
     BertEncoder,
     BertModel,
     BertPooler,
+    Checkpoint,
     Encoder,
     EncoderLayer,
     MultiHeadedAttention,
@@ -40,6 +41,7 @@ COMPOSITES: list[type[Component]] = [
     BertEncoder,
     BertPooler,
     BertModel,
+    Checkpoint,
 ]
 
 
