@@ -112,7 +112,9 @@ def _with_sources_copied(arguments: Tree) -> Tree:
             raise _uncopied(name, value)
         return source
 
-    return {sort: {name: kept(name, value) for name, value in each.items()} for sort, each in arguments.items()}
+    inputs = {index: kept(f"inputs[{index}]", value) for index, value in arguments["inputs"].items()}
+    options = {name: kept(name, value) for name, value in arguments["options"].items()}
+    return {"inputs": inputs, "options": options}
 
 
 def _uncopied(name: str, source: object) -> TypeError:

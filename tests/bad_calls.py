@@ -71,6 +71,7 @@ def names() -> dict[str, Any]:
         "layer": layer,
         "encoder": encoder,
         "shared": npformer.SharedEncoder(layer, 2, norm),
+        "checkpoint": npformer.Checkpoint(layer),
         "embeddings": embeddings,
         "positions": positions,
         "model": npformer.TokenEncoder(embeddings, positions, encoder),

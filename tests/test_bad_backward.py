@@ -7,8 +7,8 @@ PLAIN = (
     *("linear", "relu", "gelu", "tanh", "silu", "hyperbolic", "softmax", "dropout"),
     *("norm", "annotated", "mha", "feed_forward"),
 )
-PARTS = (*PLAIN, "pre", "post", "layer", "encoder", "shared", "positions")
-DRAWING = ("dropout", "mha", "feed_forward", "pre", "post", "layer", "encoder", "shared", "positions")
+PARTS = (*PLAIN, "pre", "post", "layer", "encoder", "shared", "positions", "checkpoint")
+DRAWING = ("dropout", "mha", "feed_forward", "pre", "post", "layer", "encoder", "shared", "positions", "checkpoint")
 IDLE = ("dropout", "positions")  # without a mask their backward hands grad_output on as it is
 BACKWARDS = [
     *(f"{part}.backward({{}}, {part}.forward(x)[1])" for part in PARTS if part not in IDLE),

@@ -131,6 +131,7 @@ COMPONENTS = {
     "BertEncoder(bert_embeddings, {})": "encoder",
     "BertModel({}, pooler)": "encoder",
     "BertModel(bert_encoder, {})": "pooler",
+    "Checkpoint({})": "component",
     "clones({}, 2)": "module",
 }
 SEEDED = ["Linear(6, 6, rng={})", "MultiHeadedAttention(2, 6, rng={})", "PositionwiseFeedForward(6, 8, rng={})"]

@@ -30,7 +30,7 @@ ANY_AXES = {f"{part}.forward({{}})": "x" for part in ("relu", "gelu", "tanh", "s
 ANY_AXES["dropout.forward({}, rng=rng)"] = "x"
 LAST_AXIS = {f"{part}.forward({{}})": "d_model" for part in ("norm", "annotated", "feed_forward", "pre", "post")}
 LAST_AXIS |= {"linear.forward({})": "d_in", "softmax.forward({})": "T"}
-SEQUENCE = {f"{part}.forward({{}}, rng=rng)": "x" for part in ("positions", "layer", "encoder", "shared")}
+SEQUENCE = {f"{part}.forward({{}}, rng=rng)": "x" for part in ("positions", "layer", "encoder", "shared", "checkpoint")}
 SEQUENCE["pooler.forward({})"] = "x"
 SEQUENCE["mha.forward({}, rng=rng)"] = "query"
 CROSS = {"mha.forward({}, key, key)": "query", "mha.forward(x, {}, x)": "key", "mha.forward(x, x, {})": "value"}
@@ -53,6 +53,7 @@ WIDTHS = {
             ("layer.forward({}, rng=rng)", "x", "EncoderLayer"),
             ("encoder.forward({}, rng=rng)", "x", "EncoderLayer"),
             ("shared.forward({}, rng=rng)", "x", "EncoderLayer"),
+            ("checkpoint.forward({}, rng=rng)", "x", "EncoderLayer"),
             ("positions.forward({}, rng=rng)", "x", "PositionalEncoding"),
             ("pooler.forward({})", "x", "BertPooler"),
         )
@@ -161,7 +162,7 @@ TOKEN_TYPES = fill(
     for part in ("bert_embeddings", "bert_encoder", "bert")
 }
 
-ATTENDING = [f"{part}.forward(x" for part in ("mha", "pre", "post", "layer", "encoder", "shared")]
+ATTENDING = [f"{part}.forward(x" for part in ("mha", "pre", "post", "layer", "encoder", "shared", "checkpoint")]
 ATTENDING += ["model.forward(tokens", "bert_encoder.forward(tokens", "bert.forward(tokens"]
 CORES = ("core.forward(x, x, x, mask={}, rng=rng)", "attention(x, x, x, {}, 0.5, rng)")
 MASKED = {f"{call}, mask={{}}, rng=rng)": "(batch, heads, T_q, T_k) = (3, 2, 4, 4)" for call in ATTENDING}
@@ -232,6 +233,22 @@ SOURCES: Bad = {
         ValueError,
         "masks must hold one for each dropout, but there are only 1",
     ),
+    **fill(
+        ["checkpoint.forward(x, rng={})"],
+        each(
+            TypeError,
+            "rng must be a random source that copy.deepcopy makes a copy of",
+            {
+                "np.random": "it is a module",
+                "np.random.Generator": "it is the class Generator",
+                "Same(x for _ in x)": "it is a Same",
+            },
+        ),
+    ),
+    "checkpoint.forward(x, None, np.random)": (
+        TypeError,
+        "inputs[2] must be a random source that copy.deepcopy makes a copy of, but it is a module",
+    ),
     "feed_forward.forward(x, rng=GivenMasks([np.ones((4, 8))]))": (
         ValueError,
         "masks[0] must have shape (3, 4, 8), but its shape is (4, 8)",
@@ -248,6 +265,8 @@ GOOD = [
     "core.forward(x[0], key[0], key[0, :, :2])",
     "embeddings.forward(tokens.astype('>u2'))",
     "mha.forward(x, mask=None)",
+    "checkpoint.forward(x, None, rng)",
+    "checkpoint.forward(x, rng=np.random.RandomState(0))",
     "mha.forward(x, mask=np.array(1))",
     "mha.forward(x, mask=np.ones((3, 1, 1, 4), '>i4'))",
     "mha.forward(x, key, key, mask=np.ones((3, 1, 4, 5), bool))",
