@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from test_checkpoint import X, given_masks, layer
 
 from npformer import Checkpoint, Encoder, GivenMasks, clones, flatten, make_encoder
 
@@ -80,3 +81,23 @@ def test_backward_needs_the_cache_of_one_layer_beside_them(source: str) -> None:
         # the gradients of parameters are returned; grad_output on its way down is an activation
         assert peak - kept <= of_one + (N - 1) * (GRADS + OVERHEAD) + 2 * ACTIVATION, N
     assert memory(24, source, wrapped=False).peak > 3 * memory(24, source, wrapped=True).peak
+
+
+def test_the_cache_holds_the_arguments_and_copies_of_sources_alone() -> None:
+    x, mask, rng = np.ones((BATCH, T, D_MODEL)), np.tri(T, dtype=int), np.random.default_rng(0)
+    _, cache = Checkpoint(LAYER).forward(x, mask=mask, rng=rng)
+    assert list(flatten(cache)) == ["inputs.0", "options.mask", "options.rng"]
+    assert cache["inputs"]["0"] is x
+    assert cache["options"]["mask"] is mask
+    assert cache["options"]["rng"].random() == np.random.default_rng(0).random() != rng.random()
+    assert Checkpoint(LAYER).forward(x, rng=None)[1]["options"] == {"rng": None}
+
+
+def test_copies_of_given_masks_share_them_and_go_on_apart() -> None:
+    masks = given_masks()
+    Checkpoint(layer()).forward(X, rng=masks)
+    twin = copy.deepcopy(masks)
+    assert (twin.used, masks.used) == (4, 4)
+    assert twin.masks is masks.masks
+    twin.random(masks.masks[4].shape)
+    assert (twin.used, masks.used) == (5, 4)
