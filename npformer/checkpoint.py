@@ -19,6 +19,12 @@ class Checkpoint(Component):
     Each of N layers then keeps one activation, its input, and only the layer that is going back has its cache, at the
     price of a second forward (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 4).
 
+    Measured, with dropout, float32, batch 8, T 128, d_model 512, 8 heads and d_ff 2048, where an activation has 2 MiB:
+
+        layers                        2     6    12    24
+        MiB that forward keeps       78   230   458   914
+        with each in a Checkpoint     4    12    24    48
+
     Output and gradients are to the bit those of the component alone. That takes the dropout masks of the first forward:
     a random source among the arguments is copied before anything is drawn from it, and each backward draws from a
     copy of the copy.

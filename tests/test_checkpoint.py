@@ -191,12 +191,6 @@ def test_every_component_is_the_same_as_a_whole_and_in_parts(name: str, source: 
         assert run(wrapped, source, *inputs, times=2) == run(component, source, *inputs)
 
 
-def test_a_shared_layer_wrapped_once_is_drawn_for_at_each_use() -> None:
-    shared = layer()
-    wrapped, plain = SharedEncoder(Checkpoint(shared), 3), SharedEncoder(shared, 3)
-    assert run(wrapped, "given masks", X) == run(plain, "given masks", X)
-
-
 def test_two_calls_in_flight_keep_apart() -> None:
     plain = layer()
     rng, twin_rng = np.random.default_rng(0), np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """What Checkpoint is for: forward keeps one activation a layer, and backward has the cache of one layer at a time."""
 
+import copy
 import tracemalloc
 from collections.abc import Callable
 from functools import cache as remembered
