@@ -10,6 +10,7 @@ from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.dropout import Dropout, GivenMasks
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
 from npformer.attention import MultiHeadedAttention, ScaledDotProductAttention, attention
+from npformer.blockwise import BlockwiseAttention
 from npformer.feed_forward import PositionwiseFeedForward
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection, SublayerConnection
 from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
@@ -27,6 +28,7 @@ __all__ = [
     "BertEncoder",
     "BertModel",
     "BertPooler",
+    "BlockwiseAttention",
     "Checkpoint",
     "Component",
     "Dropout",

@@ -86,7 +86,7 @@ class ScaledDotProductAttention(Component):
     def forward(
         self, query: Array, key: Array, value: Array, mask: Array | None = None, rng: RandomSource | None = None
     ) -> tuple[Array, Tree]:
-        _check_triple(query, key, value)
+        check_triple(query, key, value)
         cache: Tree = {"query": query, "key": key, "value": value}
         scores = (self._scale(query) * query) @ key.swapaxes(-1, -2)
         if mask is not None:
@@ -227,7 +227,7 @@ class MultiHeadedAttention(Component):
         for name, array in (("query", query), ("key", key), ("value", value)):
             check_floats(name, array, "batch, T, d_model")
             check_width(name, array, "d_model", self.d_model, self)
-        _check_triple(query, key, value)
+        check_triple(query, key, value)
         q, cache["q_proj"] = self.q_proj.forward(query)
         k, cache["k_proj"] = self.k_proj.forward(key)
         v, cache["v_proj"] = self.v_proj.forward(value)
@@ -261,7 +261,8 @@ class MultiHeadedAttention(Component):
         return x.transpose(0, 2, 1, 3).reshape(B, T, H * d_head)
 
 
-def _check_triple(query: Array, key: Array, value: Array) -> None:
+def check_triple(query: Array, key: Array, value: Array) -> None:
+    """Check that query (..., T_q, d_k), key (..., T_k, d_k) and value (..., T_k, d_v) go together."""
     check_floats("query", query, "..., T_q, d_k")
     check_floats("key", key, "..., T_k, d_k")
     check_floats("value", value, "..., T_k, d_v")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -96,11 +96,9 @@ class Dropout(Component):
 
     def forward(self, x: Array, rng: RandomSource | None = None) -> tuple[Array, Tree]:
         check_floats("x", x, "...")
-        if rng is not None and not callable(getattr(rng, "random", None)):
-            raise TypeError(f"rng must be {SOURCE}, but it is {describe(rng)}")
-        if rng is None or self.p == 0:
+        if not self.draws_from(rng):
             return x, {}
-        mask = _draw(rng, x.shape) >= self.p
+        mask = draw(rng, x.shape) >= self.p
         return x * mask * (1 / (1 - self.p)), {"mask": mask}
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
@@ -109,8 +107,15 @@ class Dropout(Component):
         check_grad(grad_output, cache["mask"].shape)
         return grad_output * cache["mask"] * (1 / (1 - self.p)), {}
 
+    def draws_from(self, rng: RandomSource | None) -> TypeGuard[RandomSource]:
+        """Return whether forward draws a mask; TypeError if rng is neither None nor a random source."""
+        if rng is not None and not callable(getattr(rng, "random", None)):
+            raise TypeError(f"rng must be {SOURCE}, but it is {describe(rng)}")
+        return rng is not None and self.p > 0
 
-def _draw(rng: RandomSource, shape: tuple[int, ...]) -> Array:
+
+def draw(rng: RandomSource, shape: tuple[int, ...]) -> Array:
+    """Return uniform numbers of this shape; TypeError or ValueError if the source gives none."""
     try:
         numbers = rng.random(shape)
     except TypeError as error:  # that of Python's own module random takes no shape

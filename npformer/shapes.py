@@ -88,6 +88,13 @@ def check_grad(grad_output: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
 
 def check_mask(mask: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Return the mask as booleans (True = may attend) after checking it against the shape of the scores."""
+    check_mask_fits(mask, shape)
+    nonzero: npt.NDArray[np.bool_] = mask != 0
+    return nonzero
+
+
+def check_mask_fits(mask: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check a mask against the shape of the scores, without a copy of it."""
     _check_array("mask", mask, "integers or booleans")
     if mask.dtype.kind not in "iub":
         raise TypeError(
@@ -103,8 +110,6 @@ def check_mask(mask: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[np
         lacks_heads = len(shape) == 4 and mask.shape == (shape[0], *shape[2:])
         got = f"{mask.shape} lacks the heads; write mask[:, None]" if lacks_heads else f"is {mask.shape}"
         raise ValueError(f"mask must broadcast to {axes} = {shape}, but its shape {got}")
-    nonzero: npt.NDArray[np.bool_] = mask != 0
-    return nonzero
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
