@@ -8,64 +8,66 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from npformer.attention import MASKED_SCORE, check_triple
 from npformer.component import Array, Component, Tree
 from npformer.dropout import Dropout, RandomSource, draw
-from npformer.shapes import check_choice, check_count, check_grad, check_mask_fits, check_number
+from npformer.shapes import check_choice, check_grad, check_mask_fits, check_number, check_pair
 
-DRAWN = 2**17  # random numbers at a time, at least a row
+DRAWN = 2**17  # random numbers at a time, but at least those of a row
+Bools = npt.NDArray[np.bool_]
+Block = tuple[int | slice, ...]  # indices of a head, and some of its rows
 
 
 class BlockwiseAttention(Component):
-    """ScaledDotProductAttention that never holds a T_q x T_k matrix, but the same numbers.
+    """The numbers of ScaledDotProductAttention, without ever holding a T_q x T_k matrix.
 
-    Forward goes through the keys in blocks, with the softmax's maximum and sum of each row so far (online softmax:
-    Milakov and Gimelshein 2018, algorithm 3; for attention: Rabe and Staats 2021; Dao et al. 2022, algorithm 1).
-    When a block raises a row's maximum m to m', what has been added up shrinks by exp(m - m'):
+    Forward meets the keys in blocks, and keeps of each row the softmax's maximum and sum so far (online softmax:
+    Milakov and Gimelshein 2018, algorithm 3; in attention: Rabe and Staats 2021; Dao et al. 2022, algorithm 1). What
+    was added up under an old maximum shrinks when a block has a larger one:
 
-        m'       = max(m, max_j scores_j)
-        row_sum' = exp(m - m') row_sum + Σ_j exp(scores_j - m')
-        total'   = exp(m - m') total   + Σ_j dropped_j exp(scores_j - m') value_j
-        output   = total / row_sum,   after the last block
+        scores  = scale * query keyᵀ of the block,  and -1e9 where the mask is 0
+        new_max = max(row_max, max_j scores_j)
+        powers  = exp(scores - new_max)
+        row_sum = exp(row_max - new_max) row_sum + Σ_j powers_j
+        total   = exp(row_max - new_max) total   + Σ_j kept_j powers_j value_j
+        output  = total / row_sum / (1 - p)   after the last block, with p and kept from dropout
 
-    where dropped is the dropout mask divided by 1 - p, and a masked score is -1e9.
+    Backward makes the powers again, block by block, from row_max. The quotient's gradient needs only a dot product
+    of each row, delta (Dao et al. 2022, section B.2), and row_max cancels in it:
 
-    Backward computes weights_ij = exp(scores_ij - row_max_i) / row_sum_i again, block by block. Softmax's backward
-    subtracts a sum over the whole row, which the output already holds (Dao et al. 2022, section B.2):
+        grad_total   = grad_output / row_sum / (1 - p)
+        delta        = -grad_row_sum = (grad_output · output) / row_sum
+        grad_value_j = Σ_i kept_ij powers_ij grad_total_i
+        grad_scores  = mask * powers * (kept * grad_total valueᵀ - delta)
+        grad_query   = scale * grad_scores key,   a sum over the blocks of keys
+        grad_key     = scale * grad_scoresᵀ query,   a sum over the blocks of queries
 
-        delta_i = Σ_j weights_ij grad_weights_ij = Σ_j weights_ij dropped_ij (grad_output_i · value_j)
-                = grad_output_i · output_i
-
-        grad_value_j   = Σ_i dropped_ij weights_ij grad_output_i
-        grad_scores_ij = mask_ij weights_ij (dropped_ij grad_output_i · value_j - delta_i)
-        grad_query_i   = scale Σ_j grad_scores_ij key_j
-        grad_key_j     = scale Σ_i grad_scores_ij query_i
-
-    The row's maximum and its sum are kept apart: their joint form, row_max + log(row_sum), would lose the sum of a
-    fully masked row, whose maximum is -1e9.
+    Maximum and sum stay apart: row_max + log(row_sum), which kernels save, loses the sum of a fully masked row.
 
     Parameters
     ----------
     dropout, fully_masked, scale
         As in ScaledDotProductAttention.
-    block_size : int
-        How many queries and keys meet at a time: a block of scores has the shape (block_size, block_size).
+    block_size : (int, int)
+        How many queries meet how many keys at a time.
 
-    `forward(query, key, value, mask=None, rng=None)` and `backward` are those of ScaledDotProductAttention, with the
-    same masks, fully masked rows and dropout masks. The cache holds query, key, value, output, row_max and row_sum
-    (..., T_q), and the mask as it was given; under "dropout" a copy of the Generator from before it drew, so that
-    backward draws the same numbers again. Of a random source that is no Generator the whole dropout mask is kept.
+    `forward(query, key, value, mask=None, rng=None)` and `backward` take and return what those of
+    ScaledDotProductAttention do, with the same masks, fully masked rows and dropout. The cache holds query, key,
+    value, output, row_max and row_sum (..., T_q), and the mask as it was given. Dropout keeps no mask there but a copy
+    of the Generator from before it drew. Of a random source of another kind, which can be asked only once, the whole
+    mask is drawn and kept.
 
     Raises
     ------
     ValueError, TypeError
-        As ScaledDotProductAttention does; and if block_size is no whole number of at least 1.
+        Where ScaledDotProductAttention does; or if block_size is no pair of whole numbers of at least 1.
 
     Examples
     --------
     >>> query, key, value = np.random.default_rng(0).standard_normal((3, 2, 100, 8))
-    >>> output, cache = BlockwiseAttention(block_size=32).forward(query, key, value)
+    >>> output, cache = BlockwiseAttention(block_size=(50, 32)).forward(query, key, value)
     >>> cache["row_max"].shape
     (2, 100)
     >>> from npformer import ScaledDotProductAttention
@@ -78,137 +80,141 @@ class BlockwiseAttention(Component):
         dropout: float = 0.0,
         fully_masked: str = "uniform",
         scale: float | None = None,
-        block_size: int = 512,
+        block_size: tuple[int, int] = (1024, 512),
     ):
         self.dropout = Dropout(dropout)
         self.zero_fully_masked = check_choice("fully_masked", fully_masked, {"uniform": False, "zero": True})
         self.scale = scale if scale is None else check_number("scale", scale, -math.inf, open_low=True)
-        self.block_size = check_count("block_size", block_size)
+        self.block_size = check_pair("block_size", block_size, "queries, keys")
 
     def forward(
         self, query: Array, key: Array, value: Array, mask: Array | None = None, rng: RandomSource | None = None
     ) -> tuple[Array, Tree]:
         check_triple(query, key, value)
         shape = (*query.shape[:-1], key.shape[-2])
-        cache: Tree = {"query": query, "key": key, "value": value, "dropout": self._source(rng, mask, shape)}
+        cache: Tree = {"query": query, "key": key, "value": value}
         if mask is not None:
+            check_mask_fits(mask, shape)
             cache["mask"] = mask
+        cache["dropout"] = self._source(rng, shape)
         dtype = np.result_type(query, key, value)
-        output = np.empty((*query.shape[:-1], value.shape[-1]), dtype)
-        row_max = np.empty(query.shape[:-1], dtype.type(0).real.dtype)
-        row_sum = np.empty(query.shape[:-1], dtype)
-        for head, rows, kept in self._query_blocks(shape, cache["dropout"], rng):
-            scaled_query = self._scale(query) * query[head][rows]
-            highest = np.full((len(scaled_query), 1), -np.inf, row_max.dtype)
-            weight: Array = np.zeros_like(highest, dtype)
-            total: Array = np.zeros(output[head][rows].shape, dtype)
-            for columns in _slices(key.shape[-2], self.block_size):
-                scores = _scores(scaled_query, key[head][columns], _block_of(mask, head, rows, columns))
-                higher = np.maximum(highest, scores.real.max(-1, keepdims=True))
-                weights = np.exp(scores - higher)
-                shrink = np.exp(highest - higher)
-                weight = shrink * weight + weights.sum(-1, keepdims=True)
+        cache["output"] = output = np.empty((*query.shape[:-1], value.shape[-1]), dtype)
+        cache["row_max"] = np.empty(query.shape[:-1], dtype.type(0).real.dtype)
+        cache["row_sum"] = np.empty(query.shape[:-1], dtype)
+        buffer = self._buffer(query, shape, dtype)
+        for block, kept in self._blocks_of_queries(shape, cache["dropout"], rng):
+            scaled_query = self._scale(query) * query[block]
+            T = len(scaled_query)
+            row_max = np.full((T, 1), -np.inf, cache["row_max"].dtype)
+            row_sum, total = np.zeros((T, 1), dtype), np.zeros((T, value.shape[-1]), dtype)
+            for columns in _slices(shape[-1], self.block_size[1]):
+                others = (*block[:-1], columns)
+                scores = _product(scaled_query, key[others].T, buffer)
+                hidden = _hidden(mask, shape, block, columns)
+                if hidden is not None:
+                    scores[hidden] = MASKED_SCORE
+                new_max = np.maximum(row_max, scores.real.max(-1, keepdims=True))
+                scores -= new_max
+                powers = np.exp(scores, out=scores)
+                shrink = np.exp(row_max - new_max)
+                row_sum = shrink * row_sum + powers @ np.ones((powers.shape[1], 1), dtype)  # powers.sum(-1), faster
                 if kept is not None:
-                    weights *= kept[:, columns]
-                total = shrink * total + weights @ value[head][columns]
-                highest = higher
-            row_max[head][rows], row_sum[head][rows] = highest[:, 0], weight[:, 0]
-            output[head][rows] = total * self._normaliser(weight, mask, head, rows, kept)
-        cache |= {"output": output, "row_max": row_max, "row_sum": row_sum}
+                    powers *= kept[:, columns]
+                total = shrink * total + powers @ value[others]
+                row_max = new_max
+            cache["row_max"][block], cache["row_sum"][block] = row_max[:, 0], row_sum[:, 0]
+            output[block] = total * self._normaliser(cache, shape, block)
         return output, cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[tuple[Array, Array, Array], Tree]:
         query, key, value, output = (cache[name] for name in ("query", "key", "value", "output"))
         check_grad(grad_output, output.shape)
-        mask = cache.get("mask")
         shape = (*query.shape[:-1], key.shape[-2])
-        grad_query, grad_key, grad_value = np.zeros_like(query), np.zeros_like(key), np.zeros_like(value)
-        for head, rows, kept in self._query_blocks(shape, cache["dropout"], copy.deepcopy(cache["dropout"].get("rng"))):
-            scaled_query = self._scale(query) * query[head][rows]
-            highest, weight = cache["row_max"][head][rows][:, None], cache["row_sum"][head][rows][:, None]
-            normaliser = self._normaliser(weight, mask, head, rows, kept)
-            grad_rows = grad_output[head][rows]
-            delta = np.einsum("ij,ij->i", grad_rows, output[head][rows])[:, None] / weight
-            grad_rows = grad_rows * normaliser  # so that weights need neither 1 / row_sum nor dropout's 1 / (1 - p)
-            for columns in _slices(key.shape[-2], self.block_size):
-                block = (*head, columns)
-                may_attend = _block_of(mask, head, rows, columns)
-                weights = np.exp(_scores(scaled_query, key[block], may_attend) - highest)
-                grad_scores = grad_rows @ value[block].T
-                dropped = weights
+        dtype = np.result_type(query.dtype, key.dtype, value.dtype, grad_output.dtype)
+        grad_query, grad_key, grad_value = (np.zeros_like(array, dtype=dtype) for array in (query, key, value))
+        buffer, grad_buffer = self._buffer(query, shape, dtype), self._buffer(query, shape, dtype)
+        rng = copy.deepcopy(cache["dropout"].get("rng"))
+        for block, kept in self._blocks_of_queries(shape, cache["dropout"], rng):
+            scaled_query = self._scale(query) * query[block]
+            grad_total = grad_output[block] * self._normaliser(cache, shape, block)
+            delta = np.einsum("ij,ij->i", grad_output[block], output[block]) / cache["row_sum"][block]
+            for columns in _slices(shape[-1], self.block_size[1]):
+                others = (*block[:-1], columns)
+                scores = _product(scaled_query, key[others].T, buffer)
+                hidden = _hidden(cache.get("mask"), shape, block, columns)
+                if hidden is not None:
+                    scores[hidden] = MASKED_SCORE
+                scores -= cache["row_max"][block][:, None]
+                powers = np.exp(scores, out=scores)
+                grad_scores = _product(grad_total, value[others].T, grad_buffer)
                 if kept is not None:
-                    dropped = weights * kept[:, columns]
-                    grad_scores = grad_scores * kept[:, columns]
-                grad_value[block] += dropped.T @ grad_rows
-                grad_scores = weights * (grad_scores - delta)
-                if may_attend is not None:
-                    grad_scores = grad_scores * (may_attend != 0)
-                grad_query[(*head, rows)] += self._scale(query) * (grad_scores @ key[block])
-                grad_key[block] += grad_scores.T @ scaled_query
+                    grad_scores *= kept[:, columns]
+                grad_scores -= delta[:, None]
+                grad_scores *= powers
+                if hidden is not None:
+                    grad_scores[hidden] = 0
+                if kept is not None:
+                    powers *= kept[:, columns]
+                grad_value[others] += powers.T @ grad_total
+                grad_query[block] += self._scale(query) * (grad_scores @ key[others])
+                grad_key[others] += grad_scores.T @ scaled_query
         return (grad_query, grad_key, grad_value), {"dropout": {}}
 
     def _scale(self, query: Array) -> float:
         return 1 / math.sqrt(query.shape[-1]) if self.scale is None else self.scale
 
-    def _source(self, rng: RandomSource | None, mask: Array | None, shape: tuple[int, ...]) -> Tree:
-        """Return what dropout is drawn from again in backward, after all checks."""
-        if mask is not None:
-            check_mask_fits(mask, shape)
+    def _normaliser(self, cache: Tree, shape: tuple[int, ...], block: Block) -> Array:
+        """Return 1 / row_sum / (1 - p) for some queries of a head, and 0 for a fully masked one that is to be zero."""
+        p = self.dropout.p if cache["dropout"] else 0.0
+        normaliser: Array = (1 / (1 - p)) / cache["row_sum"][block][:, None]
+        if "mask" in cache and self.zero_fully_masked:
+            normaliser = normaliser * np.broadcast_to(cache["mask"], shape)[block].any(-1, keepdims=True)
+        return normaliser
+
+    def _buffer(self, like: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return room for the scores of a block: new memory for each takes as long as what is computed there."""
+        size = min(self.block_size[0], shape[-2]), min(self.block_size[1], shape[-1])
+        return np.zeros_like(like, dtype, shape=size)
+
+    def _source(self, rng: RandomSource | None, shape: tuple[int, ...]) -> Tree:
+        """Return what backward needs to drop the same weights again."""
         if not self.dropout.draws_from(rng):
             return {}
-        if isinstance(rng, np.random.Generator):
+        if type(rng) is np.random.Generator:
             return {"rng": copy.deepcopy(rng)}
         return {"mask": draw(rng, shape) >= self.dropout.p}
 
-    def _query_blocks(
+    def _blocks_of_queries(
         self, shape: tuple[int, ...], source: Tree, rng: RandomSource | None
-    ) -> Iterator[tuple[tuple[int, ...], slice, Array | None]]:
-        """Yield each head and block of queries, and which of their weights dropout keeps, in the order of the draws."""
+    ) -> Iterator[tuple[Block, Bools | None]]:
+        """Yield the index of some queries of a head and which of their weights dropout keeps, in the order of draws."""
         *leading, T_q, T_k = shape
         for head in np.ndindex(*leading):
-            for rows in _slices(T_q, self.block_size):
+            for rows in _slices(T_q, self.block_size[0]):
                 kept = None
                 if "mask" in source:
-                    kept = source["mask"][head][rows]
-                elif "rng" in source:
-                    assert rng is not None
-                    count = len(range(*rows.indices(T_q)))
-                    parts = _slices(count, max(1, DRAWN // T_k))
-                    kept = np.empty((count, T_k), bool)
-                    for part in parts:
-                        kept[part] = rng.random(kept[part].shape) >= self.dropout.p
-                yield head, rows, kept
-
-    def _normaliser(
-        self, row_sum: Array, mask: Array | None, head: tuple[int, ...], rows: slice, kept: Array | None
-    ) -> Array:
-        """Return what turns sums of exponentials into dropped weights: 1 / row_sum / (1 - p), or 0."""
-        normaliser: Array = 1 / row_sum
-        if kept is not None:
-            normaliser = normaliser / (1 - self.dropout.p)
-        if mask is not None and self.zero_fully_masked:
-            attends = _block_of(mask, head, rows, slice(None)).any(-1, keepdims=True)
-            normaliser = normaliser * attends
-        return normaliser
+                    kept = source["mask"][(*head, rows)]
+                elif source and rng is not None:
+                    kept = np.empty((rows.stop - rows.start, T_k), bool)
+                    for few in _slices(len(kept), max(1, DRAWN // T_k)):  # the same numbers as all at once
+                        kept[few] = rng.random(kept[few].shape) >= self.dropout.p
+                yield (*head, rows), kept
 
 
 def _slices(size: int, step: int) -> list[slice]:
-    return [slice(start, start + step) for start in range(0, size, step)]
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def _scores(scaled_query: Array, key: Array, may_attend: Array | None) -> Array:
-    scores = scaled_query @ key.T
-    return scores if may_attend is None else np.where(may_attend, scores, MASKED_SCORE)
+def _product(left: Array, right: Array, buffer: Array) -> Array:
+    product: Array = np.matmul(left, right, out=buffer[: left.shape[0], : right.shape[1]])
+    return product
 
 
-def _block_of(mask: Any, head: tuple[int, ...], rows: slice, columns: slice) -> Any:
-    """Return the mask of a block of scores without a copy; axes along which it is the same for all stay 1."""
+def _hidden(mask: Array | None, shape: tuple[int, ...], block: Block, columns: slice) -> Bools | None:
+    """Return which scores of a block are masked, or None if none is; the mask itself is never copied or expanded."""
     if mask is None:
         return None
-    mask = np.atleast_2d(mask)
-    leading = mask.shape[:-2]
-    of_leading = tuple(
-        index * (size > 1) for index, size in zip(head[len(head) - len(leading) :], leading, strict=True)
-    )
-    mask = mask[of_leading]
-    return mask[rows if mask.shape[0] > 1 else slice(None), columns if mask.shape[1] > 1 else slice(None)]
+    part = np.broadcast_to(mask, shape)[block][:, columns]
+    distinct = part[tuple(slice(None) if stride else slice(1) for stride in part.strides)]  # the others repeat these
+    hidden = distinct == 0
+    return np.broadcast_to(hidden, part.shape) if hidden.any() else None

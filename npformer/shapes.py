@@ -121,6 +121,15 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     return int(value)
 
 
+def check_pair(name: str, values: tuple[int, ...], what: str) -> tuple[int, int]:
+    """Check for two whole numbers of at least 1."""
+    if not isinstance(values, tuple):
+        raise TypeError(f"{name} must be a tuple ({what}), but it is {describe(values)}")
+    if len(values) != 2:
+        raise ValueError(f"{name} must be a tuple ({what}), but it has length {len(values)}")
+    return check_count(f"{name}[0]", values[0]), check_count(f"{name}[1]", values[1])
+
+
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
     """Check for a finite real number in [low, high), or in (low, high)."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):

@@ -138,12 +138,12 @@ SAME_ON_SQUARES: set[Callable[..., Any]] = {
     *(np.sum, np.dot, np.inner, np.outer, np.tensordot, np.einsum, np.trace, np.cumsum),
     *(np.reshape, np.transpose, np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze, np.ravel, np.broadcast_to),
     *(np.split, np.array_split, np.hstack, np.vstack, np.column_stack, np.resize, np.take, np.diagonal),
-    *(np.concatenate, np.stack, np.where, np.flip, np.roll, np.repeat, np.tile, np.copy, np.zeros_like),
+    *(np.concatenate, np.stack, np.where, np.flip, np.roll, np.repeat, np.tile, np.copy),
 }
 # Those after which the terms start again.
 NOT_LINEAR: set[Callable[..., Any]] = {
     *(np.clip, np.max, np.min, np.linalg.norm),
-    *(np.ones_like, np.empty_like, np.full_like),
+    *(np.zeros_like, np.ones_like, np.empty_like, np.full_like),
 }
 METHODS = {"reshape", "transpose", "swapaxes", "ravel", "flatten", "squeeze", "sum", "dot", "copy", "astype", "repeat"}
 
