@@ -64,6 +64,7 @@ def names() -> dict[str, Any]:
         "norm": norm,
         "annotated": npformer.AnnotatedLayerNorm(6),
         "core": npformer.ScaledDotProductAttention(0.5),
+        "blockwise": npformer.BlockwiseAttention(0.5),
         "mha": mha,
         "feed_forward": npformer.PositionwiseFeedForward(6, 8, rng=rng),
         "pre": npformer.PreNormSublayerConnection(mha, norm),

@@ -15,6 +15,7 @@ BACKWARDS = [
     *(f"{part}.backward({{}}, {part}.forward(x, rng=np.random.default_rng(0))[1])" for part in DRAWING),
     "core.backward({}, core.forward(x, key, key)[1])",
     "core.backward({}, core.forward(x, key, key, rng=np.random.default_rng(0))[1])",
+    "blockwise.backward({}, blockwise.forward(x, key, key, rng=np.random.default_rng(0))[1])",
     "mha.backward({}, mha.forward(x, key, key)[1])",
     "embeddings.backward({}, embeddings.forward(tokens)[1])",
     "model.backward({}, model.forward(tokens)[1])",

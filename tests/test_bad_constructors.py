@@ -33,6 +33,8 @@ SIZES = {
     "make_bert(1, 6, 2, 8, {})": "vocab_size",
     "make_bert(1, 6, 2, 8, 7, {})": "max_len",
     "make_bert(1, 6, 2, 8, 7, 9, {})": "type_vocab_size",
+    "BlockwiseAttention(block_size=({}, 2))": "block_size[0]",
+    "BlockwiseAttention(block_size=(2, {}))": "block_size[1]",
     "clones(norm, {})": "N",
     "subsequent_mask({})": "size",
     "length_mask(np.array([1]), {})": "size",
@@ -58,6 +60,17 @@ ALL_SIZES: Bad = {
             },
         ),
     ),
+    **fill(
+        ["BlockwiseAttention(block_size={})"],
+        {
+            **each(
+                TypeError,
+                "block_size must be a tuple (queries, keys)",
+                {"8": "it is an int", "[8, 8]": "it is a list", "None": "it is None", "'88'": "it is a str"},
+            ),
+            "(8,)": (ValueError, "block_size must be a tuple (queries, keys), but it has length 1"),
+        },
+    ),
     "AnnotatedLayerNorm(1)": (ValueError, "d_model must be at least 2, but it is 1"),
     "MultiHeadedAttention(4, 6)": (ValueError, f"{MULTIPLE}=4"),
     "MultiHeadedAttention(12, 6)": (ValueError, f"{MULTIPLE}=12"),
@@ -69,6 +82,7 @@ ALL_SIZES: Bad = {
 RATES = [
     "Dropout({})",
     "ScaledDotProductAttention({})",
+    "BlockwiseAttention({})",
     "attention(x, x, x, None, {})",
     "MultiHeadedAttention(2, 6, {})",
     "PositionwiseFeedForward(6, 8, {})",
@@ -87,7 +101,7 @@ NO_RATES = {"''": "it is a str", "False": "it is a bool", "np.zeros(2)": "it is 
 NAN, INF = {"float('nan')": "it is nan"}, {"float('inf')": "it is inf"}
 EPS = ["LayerNorm(6, {})", "AnnotatedLayerNorm(6, {})", "make_encoder(1, 6, 2, 8, eps={})"]
 EPS += ["BertEmbeddings(6, 7, 9, eps={})", "make_bert(1, 6, 2, 8, 7, eps={})"]
-SCALES = ["ScaledDotProductAttention(scale={})", "Embeddings(6, 7, scale={})"]
+SCALES = ["ScaledDotProductAttention(scale={})", "BlockwiseAttention(scale={})", "Embeddings(6, 7, scale={})"]
 NUMBERS: Bad = {
     **fill(RATES, each(TypeError, "p, the dropout rate, must be a number", NO_NUMBERS | NO_RATES)),
     **fill(
@@ -148,6 +162,7 @@ ACTIVATIONS = 'activation must be "relu" or "gelu" or "gelu_tanh" or "silu"'
 CHOICES = {
     "GELU({})": 'approximate must be "none" or "tanh"',
     "ScaledDotProductAttention(fully_masked={})": 'fully_masked must be "uniform" or "zero"',
+    "BlockwiseAttention(fully_masked={})": 'fully_masked must be "uniform" or "zero"',
     "make_encoder(1, 6, 2, 8, activation={})": ACTIVATIONS,
     "make_bert(1, 6, 2, 8, 7, activation={})": ACTIVATIONS,
     "Verification('One.', activation={})": ACTIVATIONS,
@@ -269,6 +284,7 @@ GOOD = [
     "Dropout(np.float32(0.5))",
     "LayerNorm(6, 1)",
     "ScaledDotProductAttention(scale=-1)",
+    "BlockwiseAttention(block_size=(np.int64(6), 10**9))",
     "Embeddings(6, 7, scale=0)",
     "Encoder((layer,))",
     "Encoder([norm], None)",

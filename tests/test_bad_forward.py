@@ -34,8 +34,9 @@ SEQUENCE = {f"{part}.forward({{}}, rng=rng)": "x" for part in ("positions", "lay
 SEQUENCE["pooler.forward({})"] = "x"
 SEQUENCE["mha.forward({}, rng=rng)"] = "query"
 CROSS = {"mha.forward({}, key, key)": "query", "mha.forward(x, {}, x)": "key", "mha.forward(x, x, {})": "value"}
+ALSO_CORES = ("attention", "blockwise.forward")
 CORE = {"core.forward({}, x, x)": "query", "core.forward(x, {}, x)": "key", "core.forward(x, x, {})": "value"}
-CORE |= {call.replace("core.forward", "attention"): name for call, name in CORE.items()}
+CORE |= {call.replace("core.forward", other): name for call, name in CORE.items() for other in ALSO_CORES}
 
 WIDTHS = {
     "linear.forward({})": "x has d_in=5, but this Linear was built with d_in=6",
@@ -78,6 +79,8 @@ INPUTS: Bad = {
     "core.forward(x, x, x[0, 0])": (ValueError, "value must have the axes (..., T_k, d_v), but its shape is (6,)"),
     "core.forward(x, x[..., :5], x)": (ValueError, "key has d_k 5, but query has d_k 6"),
     "core.forward(x, x[:1], x)": (ValueError, "key has leading axes (1,), but query has leading axes (3,)"),
+    "blockwise.forward(x[0, 0], x, x)": (ValueError, "query must have the axes (..., T_q, d_k), but its shape is (6,)"),
+    "blockwise.forward(x, x[..., :5], x)": (ValueError, "key has d_k 5, but query has d_k 6"),
     "attention(x, x, x[0])": (ValueError, "value has leading axes (), but query has leading axes (3,)"),
     "attention(x, x, key)": (ValueError, "value has T_k 5, but key has T_k 4"),
     "mha.forward(x, key[:2], key[:2])": (ValueError, "key has leading axes (2,), but query has leading axes (3,)"),
@@ -164,7 +167,10 @@ TOKEN_TYPES = fill(
 
 ATTENDING = [f"{part}.forward(x" for part in ("mha", "pre", "post", "layer", "encoder", "shared", "checkpoint")]
 ATTENDING += ["model.forward(tokens", "bert_encoder.forward(tokens", "bert.forward(tokens"]
-CORES = ("core.forward(x, x, x, mask={}, rng=rng)", "attention(x, x, x, {}, 0.5, rng)")
+CORES = (
+    *("core.forward(x, x, x, mask={}, rng=rng)", "blockwise.forward(x, x, x, mask={}, rng=rng)"),
+    "attention(x, x, x, {}, 0.5, rng)",
+)
 MASKED = {f"{call}, mask={{}}, rng=rng)": "(batch, heads, T_q, T_k) = (3, 2, 4, 4)" for call in ATTENDING}
 CROSS_MASKED = {"mha.forward(x, key, key, mask={}, rng=rng)": "(batch, heads, T_q, T_k) = (3, 2, 4, 5)"}
 ONE_MASKED = {"mha.forward(x[:1], mask={}, rng=rng)": "(batch, heads, T_q, T_k) = (1, 2, 4, 4)"}
@@ -213,7 +219,7 @@ NOT_SOURCES = {
 DRAWING = [f"{call}, rng={{}})" for call in ATTENDING]
 DRAWING.append("bert_embeddings.forward(tokens, rng={})")
 DRAWING += [f"{part}.forward(x, rng={{}})" for part in ("dropout", "feed_forward", "positions")]
-DRAWING += ["core.forward(x, x, x, rng={})", "attention(x, x, x, None, 0.5, {})"]
+DRAWING += ["core.forward(x, x, x, rng={})", "blockwise.forward(x, x, x, rng={})", "attention(x, x, x, None, 0.5, {})"]
 SOURCES: Bad = {
     **fill(DRAWING, each(TypeError, RANDOM, NOT_SOURCES)),
     "Dropout(0.0).forward(x, rng=3)": (TypeError, f"{RANDOM}, but it is an int"),
@@ -228,6 +234,10 @@ SOURCES: Bad = {
     "dropout.forward(x, rng=GivenMasks([]))": (
         ValueError,
         "masks must hold one for each dropout, but there are only 0",
+    ),
+    "blockwise.forward(x, x, x, rng=GivenMasks([np.ones((4, 4))]))": (
+        ValueError,
+        "masks[0] must have shape (3, 4, 4), but its shape is (4, 4)",
     ),
     "layer.forward(x, rng=GivenMasks([np.ones((3, 2, 4, 4))]))": (
         ValueError,
@@ -263,6 +273,7 @@ GOOD = [
     "dropout.forward(x, rng=np.random.RandomState(0))",
     "dropout.forward(x, rng=Same(np.ones((3, 4, 6))))",
     "core.forward(x[0], key[0], key[0, :, :2])",
+    "blockwise.forward(x[0], key[0], key[0, :, :2], np.array(1))",
     "embeddings.forward(tokens.astype('>u2'))",
     "mha.forward(x, mask=None)",
     "checkpoint.forward(x, None, rng)",

@@ -260,7 +260,7 @@ def test_padding_changes_no_real_token(name: str, sizes: Sizes, seed: int) -> No
             np.testing.assert_allclose(grad_x[item, :length], grad_alone[0], rtol=0, atol=1e-11 * scale)
 
 
-@pytest.mark.parametrize("name", ["ScaledDotProductAttention", "MultiHeadedAttention, cross"])
+@pytest.mark.parametrize("name", ["ScaledDotProductAttention", "BlockwiseAttention", "MultiHeadedAttention, cross"])
 @given(sizes=sizes(), seed=seeds)
 def test_keys_have_no_order_and_queries_do_not_meet(name: str, sizes: Sizes, seed: int) -> None:
     case = without_dropout(make_case(name, sizes, np.random.default_rng(seed)))

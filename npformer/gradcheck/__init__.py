@@ -7,10 +7,11 @@ step and by differences, and `truth` establishes from them what a slope is; `jud
 inputs on which wrong gradients show, and `derivatives` has the exact derivatives as tools of their own.
 """
 
-from npformer.gradcheck.cases import CASES, SITUATIONS, Case, Sizes, discriminating_cases, make_case, randomise
+from npformer.gradcheck.cases import CASES, Case, discriminating_cases, make_case, randomise
 from npformer.gradcheck.check import assert_gradient, check_gradients
 from npformer.gradcheck.derivatives import hvp, jvp
 from npformer.gradcheck.report import Report
+from npformer.gradcheck.sizes import SITUATIONS, Sizes
 from npformer.gradcheck.verdict import ArrayCheck, WrongEntry
 
 __all__ = [

@@ -17,12 +17,14 @@ from npformer.activations import GELU, ReLU, SiLU, Softmax, Tanh
 from npformer.attention import MultiHeadedAttention, ScaledDotProductAttention
 from npformer.bert import BertModel, BertPooler, make_bert
 from npformer.bert_embedding import BertEmbeddings
+from npformer.blockwise import BlockwiseAttention
 from npformer.checkpoint import Checkpoint
 from npformer.component import Array, Component, flatten
 from npformer.dropout import Dropout
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.feed_forward import PositionwiseFeedForward
+from npformer.gradcheck.sizes import SITUATIONS, Sizes
 from npformer.linear import Linear
 from npformer.masks import length_mask
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
@@ -32,32 +34,6 @@ from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnect
 RATE = 0.25
 EPS = 1e-5  # of BERT's norms: with its own 1e-12, two nearly equal entries of a row leave nothing but rounding
 LITTLE = 0.03  # times the standard deviation of the other rows
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes that a case is made with; T_k is also the length of self-attention."""
-
-    batch: int = 2
-    T_q: int = 5
-    T_k: int = 4
-    num_heads: int = 3
-    d_head: int = 2
-    d_ff: int = 7
-    vocab_size: int = 8
-
-    @property
-    def d_model(self) -> int:
-        return self.num_heads * self.d_head
-
-
-SITUATIONS = {
-    "all sizes differ": Sizes(),
-    "T equal to num_heads": Sizes(T_k=3),
-    "batch equal to num_heads": Sizes(batch=3, T_q=6),
-    "one head": Sizes(num_heads=1, d_head=6, T_q=3),
-    "heads of size 1": Sizes(num_heads=5, d_head=1, T_q=3),
-}
 
 
 @dataclass(frozen=True)
@@ -169,13 +145,13 @@ def _masked(component: Component, s: Sizes, rng: np.random.Generator) -> Case:
     return Case(component, (_x(s, rng),), {"mask": _mask((s.batch, 1, s.T_k, s.T_k), rng)})
 
 
-def _core(fully_masked: str, s: Sizes, rng: np.random.Generator) -> Case:
+def _core(core: Component, s: Sizes, rng: np.random.Generator) -> Case:
     query, key, value = (
         rng.standard_normal((s.batch, s.num_heads, T, d))
         for T, d in ((s.T_q, s.d_head), (s.T_k, s.d_head), (s.T_k, s.d_head + 1))
     )
     mask = _mask((s.batch, s.num_heads, s.T_q, s.T_k), rng)
-    return Case(ScaledDotProductAttention(RATE, fully_masked), (query, key, value), {"mask": mask})
+    return Case(core, (query, key, value), {"mask": mask})
 
 
 def _cross(s: Sizes, rng: np.random.Generator) -> Case:
@@ -241,8 +217,10 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "Dropout": lambda s, rng: _mapped(Dropout(RATE), s, rng),
     "LayerNorm": lambda s, rng: _mapped(LayerNorm(s.d_model), s, rng),
     "AnnotatedLayerNorm": lambda s, rng: _mapped(AnnotatedLayerNorm(s.d_model), s, rng),
-    "ScaledDotProductAttention": lambda s, rng: _core("uniform", s, rng),
-    "ScaledDotProductAttention, zero": lambda s, rng: _core("zero", s, rng),
+    "ScaledDotProductAttention": lambda s, rng: _core(ScaledDotProductAttention(RATE), s, rng),
+    "ScaledDotProductAttention, zero": lambda s, rng: _core(ScaledDotProductAttention(RATE, "zero"), s, rng),
+    "BlockwiseAttention": lambda s, rng: _core(BlockwiseAttention(RATE, block_size=(1, 2)), s, rng),
+    "BlockwiseAttention, zero": lambda s, rng: _core(BlockwiseAttention(RATE, "zero", block_size=(2, 3)), s, rng),
     "MultiHeadedAttention, self": lambda s, rng: _masked(_attention(s), s, rng),
     "MultiHeadedAttention, cross": _cross,
     "PositionwiseFeedForward": lambda s, rng: _mapped(PositionwiseFeedForward(s.d_model, s.d_ff, RATE), s, rng),

@@ -14,6 +14,7 @@ for module in (  # each registers its mistakes, and this is their order
     "dropout",
     "norm",
     "attention",
+    "blockwise",
     "multi_head",
     "feed_forward",
     "sublayer",

@@ -6,6 +6,8 @@ import pytest
 from npformer import flatten
 from npformer.gradcheck import CASES, SITUATIONS, Sizes, check_gradients, discriminating_cases, make_case
 
+CORES = ("ScaledDotProductAttention", "BlockwiseAttention")  # without a norm, which little variance is for
+
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
@@ -22,7 +24,7 @@ def test_every_case_is_discriminating(name: str, seed: int) -> None:
         for x in case.inputs:
             if x.dtype.kind == "i":
                 assert all(len(set(row)) < len(row) for row in x.tolist())  # a token repeats
-            elif name not in ("ScaledDotProductAttention", "ScaledDotProductAttention, zero") and x.shape[-1] > 1:
+            elif x.shape[-1] > 1 and not name.startswith(CORES):
                 deviations = x.std(-1)
                 assert (x is case.inputs[0] and len(case.inputs) > 1) or deviations.min() < 0.1 * deviations.max()
 

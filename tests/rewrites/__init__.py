@@ -4,7 +4,15 @@ All are backward stable: each is the exact result for inputs that are off by a f
 roundings of the terms that it sums. Single-pass variance, σ(1 - σ) for large x and their like are not among them.
 """
 
-from rewrites import activations, attention, composites, embedding, linear, norm  # they register what they define
+from rewrites import (
+    activations,
+    attention,
+    blockwise,
+    composites,
+    embedding,
+    linear,
+    norm,
+)  # they register what they define
 from rewrites.functions import as_functions
 from rewrites.registry import REWRITES, Rewrite, plant
 
@@ -14,6 +22,7 @@ __all__ = [
     "activations",
     "as_functions",
     "attention",
+    "blockwise",
     "composites",
     "embedding",
     "linear",
