@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from npformer import __version__
 from npformer.accuracy import format_accuracy, measure_accuracy
+from npformer.bench.command import add_bench
 from npformer.complaints import BAD_USAGE, complain
 from npformer.gradcheck.report import YARDSTICKS, without_infinities
 from npformer.gradcheck.verdict import PASS
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_vectors(commands)
     add_compare(commands)
     add_embed(commands)
+    add_bench(commands)
     options = parser.parse_args(arguments)
     try:
         status: int = options.run(options)

