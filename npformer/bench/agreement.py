@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from npformer.bench.steps import layers_of
 from npformer.component import Array, Component, Tree
 from npformer.encoder import Encoder, EncoderLayer
 
@@ -90,8 +91,3 @@ def take_sides(model: Encoder | EncoderLayer, hidden: Sequence[Array]) -> Encode
         feed_forward = layer.feed_forward.sublayer
         feed_forward.activation = SidesTaken(feed_forward.activation, theirs)
     return twin
-
-
-def layers_of(model: Encoder | EncoderLayer) -> list[Any]:
-    """Return the layers of a stack, or the layer."""
-    return list(model.layers) if isinstance(model, Encoder) else [model]

@@ -45,7 +45,7 @@ class Checkpointing(Section):
 
     title = (
         f"Recomputation: peak memory in MiB of forward + backward of N layers {MINILM}, ReLU, {DTYPE},\n"
-        "as they are and with Checkpoint around each; gradients are those of the parameters, which backward returns all at once"
+        "as they are and with Checkpoint around each; backward returns the gradients of all parameters at once"
     )
     columns = (
         "N layers", "    plain", "checkpoint", "gradients", "plain beyond them", "checkpoint beyond them", "ratio",

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from npformer.bench.agreement import layers_of
 from npformer.bench.peak import peak_of
 from npformer.bench.sizes import WARM_UP, Size
-from npformer.bench.steps import Step, draw_arrays, draw_encoder
+from npformer.bench.steps import Step, draw_arrays, draw_encoder, layers_of
 from npformer.component import Component
 from npformer.encoder import Encoder, EncoderLayer
 

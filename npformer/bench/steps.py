@@ -48,8 +48,13 @@ def draw_encoder(size: Size, dtype: npt.DTypeLike, activation: str) -> Encoder |
         if array.ndim == 1:
             array += 0.1 * rng.standard_normal(array.shape)
     encoder = encoder.astype(dtype)
-    layer: EncoderLayer = encoder.layers[0]
+    (layer, *_) = layers_of(encoder)
     return layer if size.num_layers == 1 else encoder
+
+
+def layers_of(model: Encoder | EncoderLayer) -> list[Any]:
+    """Return the layers of a stack, or the layer."""
+    return list(model.layers) if isinstance(model, Encoder) else [model]
 
 
 def draw_arrays(shape: tuple[int, ...], count: int, dtype: npt.DTypeLike) -> list[Array]:
