@@ -44,8 +44,10 @@ def compare(ours: Mapping[str, Array], theirs: Mapping[str, Array], whose: str) 
             faults.append(f"{name} is {array.dtype} {array.shape}, that of {whose} is {other.dtype} {other.shape}")
             continue
         eps = float(np.finfo(other.dtype).eps)
+        with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, which is a fault below
+            difference = np.abs(array - other)
         scale = float(np.abs(theirs.get(_yardstick(name), other)).max())
-        error = float(np.abs(array - other).max()) / scale if scale > 0 else float(np.abs(array).max())
+        error = float(difference.max()) / (scale if scale > 0 else 1)
         if not error <= ALLOWED_EPS * eps:
             excess = f"{error:.1e} of its largest entry, allowed are {ALLOWED_EPS * eps:.1e}"
             faults.append(f"{name} differs from that of {whose} by {excess}")

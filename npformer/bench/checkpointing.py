@@ -32,7 +32,7 @@ class CheckpointRow:
 
     def cells(self) -> list[str]:
         sizes = [self.plain, self.checkpoint, self.gradients, self.beyond("plain"), self.beyond("checkpoint")]
-        return [str(self.size.num_layers), *map(in_mib, sizes), shown(quotient(self.checkpoint, self.plain))]
+        return [str(self.size), *map(in_mib, sizes), shown(quotient(self.checkpoint, self.plain))]
 
     def beyond(self, contestant: str) -> int | None:
         """Return a peak without the gradients of the parameters."""
@@ -44,19 +44,24 @@ class Checkpointing(Section):
     """An encoder of 1 to 24 layers."""
 
     title = (
-        f"Recomputation: peak memory in MiB of forward + backward of N layers {MINILM}, ReLU, {DTYPE},\n"
-        "as they are and with Checkpoint around each; backward returns the gradients of all parameters at once"
+        f"Recomputation: peak memory in MiB of forward + backward of a stack, ReLU, {DTYPE}, as it is and\n"
+        "with Checkpoint around each layer; backward returns the gradients of all parameters at once"
     )
     columns = (
-        "N layers", "    plain", "checkpoint", "gradients", "plain beyond them", "checkpoint beyond them", "ratio",
+        f"{'size':<24}", "    plain", "checkpoint", "gradients", "plain beyond", "checkpoint beyond", "ratio",
     )  # fmt: skip
 
+    @staticmethod
+    def size_of(depth: int, smoke: bool = False) -> Size:
+        """Return the size of a stack of so many layers."""
+        return replace(TINY if smoke else MINILM, num_layers=depth)
+
     def rows(self, settings: Settings) -> Iterator[CheckpointRow]:
-        size = TINY if settings.smoke else MINILM
+        size = self.size_of(1, settings.smoke)
         of_layer = sum(array.nbytes for array in flatten(draw_encoder(size, DTYPE, "relu").parameters()).values())
         activation = size.batch * size.T * size.d_model * 4
         for depth in SMOKE_DEPTHS if settings.smoke else DEPTHS:
-            deep = replace(size, num_layers=depth)
+            deep = self.size_of(depth, settings.smoke)
             plain, checkpoint = (measure_peak(Task(name, deep, DTYPE)) for name in ("plain", "checkpoint"))
             yield CheckpointRow(deep, plain, checkpoint, depth * of_layer, activation)
 

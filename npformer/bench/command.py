@@ -39,6 +39,7 @@ def _bench(options: argparse.Namespace) -> int:
     from npformer.bench.run import SECTIONS, run_bench
     from npformer.bench.section import ACTIVATIONS, DTYPES, Settings
     from npformer.bench.torch_steps import find_torch
+    from npformer.gradcheck.report import without_infinities
     from npformer.shapes import check_count
 
     only = list(SECTIONS) if options.only is None else options.only.split(",")
@@ -64,7 +65,7 @@ def _bench(options: argparse.Namespace) -> int:
     except (ImportError, ProbeError, ValueError) as error:
         return complain("bench", str(error))
     if options.json:
-        print(json.dumps(measurements.to_dict(), indent=2, allow_nan=False))
+        print(json.dumps(without_infinities(measurements.to_dict()), indent=2, allow_nan=False))
     return 1 if measurements.faults else 0
 
 

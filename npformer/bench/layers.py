@@ -89,7 +89,7 @@ def _measure(size: Size, dtype: str, activation: str, settings: Settings) -> Ite
     ours = Step(model, (x,), grad_output)
     theirs = TorchEncoderStep(model, size, activation, x, grad_output) if settings.with_torch else None
     contestants = {"npformer": ours, "torch": theirs, "floor": Floor(size, dtype)}
-    compared = {} if theirs is None else _compare(model, ours, theirs, activation)
+    compared = {} if theirs is None else compare_steps(model, ours, theirs, activation)
     for mode, method in MODES.items():
         calls = {name: getattr(step, method) for name, step in contestants.items() if step is not None}
         times = race(calls, settings.limit(USUAL))
@@ -107,7 +107,9 @@ def _measure(size: Size, dtype: str, activation: str, settings: Settings) -> Ite
         )
 
 
-def _compare(model: Encoder | EncoderLayer, ours: Step, theirs: TorchEncoderStep, activation: str) -> dict[str, Any]:
+def compare_steps(
+    model: Encoder | EncoderLayer, ours: Step, theirs: TorchEncoderStep, activation: str
+) -> dict[str, Any]:
     """Compare what the very steps that are timed computed, and return the fields of a row.
 
     If they disagree, it may be that numbers within rounding of ReLU's kink are on different sides: take one side then.

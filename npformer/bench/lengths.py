@@ -48,11 +48,11 @@ class Lengths(Section):
 
     title = (
         f"Attention alone against length T, {HEADS} heads of {D_HEAD}, batch 1, {DTYPE}, forward + backward: "
-        "medians in ms\nand of the ratios within a round; peak memory in MiB beyond inputs, output and gradients; "
-        "largest difference\nfrom the blockwise core in eps"
+        "medians in ms\nand of the ratios within a round; peak memory in MiB beyond inputs, output and gradients;\n"
+        "largest difference from the blockwise core in eps"
     )
     columns = (
-        "T     ", "rounds", "   plain", "blockwise", "   torch", "block./plain", "block./torch",
+        "T     ", "rounds", "   plain", "blockwise", "   torch", "bl./plain", "bl./torch",
         "MiB plain", "blockwise", "   torch", "diff",
     )  # fmt: skip
 

@@ -40,7 +40,8 @@ class Memory(Section):
 
     title = (
         "Peak memory in MiB of one forward + backward, ReLU, above imports, parameters and inputs, in a fresh\n"
-        f"process: npformer with ScaledDotProductAttention (plain) and with BlockwiseAttention. Sizes are {MEANING}"
+        "process: npformer with ScaledDotProductAttention (plain) and with BlockwiseAttention.\n"
+        f"Sizes are {MEANING}"
     )
     columns = (f"{'size':<23}", "  dtype", "   plain", "blockwise", "   torch", "plain/torch", "blockwise/torch")
 
