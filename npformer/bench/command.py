@@ -27,6 +27,11 @@ def add_bench(commands: Any) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each contest (default: by the clock)")
     parser.add_argument("--dtype", choices=["float32", "float64"], help="of layers and memory (default: both)")
     parser.add_argument("--activation", choices=["relu", "gelu"], help="of layers (default: both)")
+    parser.add_argument(
+        "--no-rest",
+        action="store_true",
+        help="do not wait between contestants until the threads of the last one sleep, which slow the next one down",
+    )
     parser.add_argument("--smoke", action="store_true", help="one round at the smallest sizes, to see that all works")
     parser.add_argument("--picture", metavar="FILE", help="draw cost against length as .png or .svg (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
@@ -55,6 +60,7 @@ def _bench(options: argparse.Namespace) -> int:
             None if options.rounds is None else check_count("--rounds", options.rounds),
             options.smoke,
             find_torch() is not None,
+            not options.no_rest,
         )
         with picture_file(options.picture) as file:
             measurements = run_bench(settings, only, _silent if options.json else _print_at_once)

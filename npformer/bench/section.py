@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 from npformer.bench.timing import Rounds, geometric_mean
@@ -16,18 +16,20 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, in how many rounds (None: by the clock), whether in the short form and beside PyTorch."""
+    """What is measured, in how many rounds (None: by the clock), if in the short form, beside PyTorch, with rests."""
 
     dtypes: tuple[str, ...] = DTYPES
     activations: tuple[str, ...] = ACTIVATIONS
     rounds: int | None = None
     smoke: bool = False
     with_torch: bool = True
+    rest: bool = True
 
     def limit(self, usual: Rounds) -> Rounds:
         """Return the number of rounds that was asked for, or one in the short form, or the usual."""
         count = 1 if self.smoke and self.rounds is None else self.rounds
-        return usual if count is None else Rounds(count, count, 0)
+        rounds = usual if count is None else Rounds(count, count, 0)
+        return replace(rounds, rest=0, warm_up=0) if self.smoke or not self.rest else rounds
 
 
 class Row(Protocol):

@@ -18,6 +18,10 @@ class FakeTime:
     def clock(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.log.append(f"rest {seconds}")
+        self.now += seconds
+
     def contestant(self, name: str, seconds: Iterable[float]) -> Callable[[], None]:
         durations = iter(seconds)
 
@@ -31,10 +35,18 @@ class FakeTime:
 def test_the_second_of_two_calls_in_a_row_is_timed() -> None:
     time = FakeTime()
     calls = {"a": time.contestant("a", [100, 1, 200, 2]), "b": time.contestant("b", [300, 3, 400, 4])}
-    times = race(calls, Rounds(2, 2, 0), time.clock)
+    times = race(calls, Rounds(2, 2, 0, rest=0, warm_up=0), time.clock, lambda _: None)
     assert times.seconds == {"a": [1, 2], "b": [3, 4]}
     assert time.log == ["a", "a", "b", "b"] * 2
     assert times.rounds == 2
+
+
+def test_before_every_turn_all_rest_and_short_calls_warm_up() -> None:
+    time = FakeTime()
+    calls = {"a": time.contestant("a", [2, 2, 2, 1]), "b": time.contestant("b", [50, 3])}
+    times = race(calls, Rounds(1, 1, 0, rest=7, warm_up=5), time.clock, time.sleep)
+    assert times.seconds == {"a": [1], "b": [3]}
+    assert time.log == ["rest 7", "a", "a", "a", "a", "rest 7", "b", "b"]
 
 
 def test_ratios_are_taken_within_a_round_and_then_their_median() -> None:
@@ -60,7 +72,7 @@ def test_who_took_no_part_has_neither_time_nor_ratio() -> None:
 )
 def test_a_race_goes_on_for_its_time_within_its_bounds(rounds: Rounds, expected: int) -> None:
     time = FakeTime()
-    assert race({"a": time.contestant("a", [1.0] * 99)}, rounds, time.clock).rounds == expected
+    assert race({"a": time.contestant("a", [1.0] * 99)}, rounds, time.clock, lambda _: None).rounds == expected
 
 
 def test_the_geometric_mean_is_that_of_ratios() -> None:
