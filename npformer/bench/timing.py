@@ -74,7 +74,7 @@ def race(
 
 
 def _second_of_two(call: Callable[[], object], clock: Callable[[], float], warm_up: float) -> float:
-    """The first call finds caches and threads as another contestant left them; short calls take more than one to warm."""
+    """The first call finds caches and threads as another contestant left them; short calls need more to be warm."""
     start = clock()
     call()
     while clock() - start < warm_up:
