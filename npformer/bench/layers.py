@@ -19,7 +19,7 @@ from npformer.bench.torch_steps import TorchEncoderStep
 from npformer.component import flatten
 from npformer.encoder import Encoder, EncoderLayer
 
-USUAL = Rounds(least=4, most=200, seconds=4)
+USUAL = Rounds(least=3, most=200, seconds=4)
 MODES = {"forward": "forward", "forward + backward": "forward_backward"}
 LARGE = 512  # d_model from which products, not the overhead of calls, are most of a step
 

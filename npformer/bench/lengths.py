@@ -14,7 +14,7 @@ from npformer.bench.timing import Rounds, race
 from npformer.bench.torch_steps import TorchAttentionStep
 
 DTYPE = "float32"
-USUAL = Rounds(least=1, most=20, seconds=20)
+USUAL = Rounds(least=1, most=10, seconds=10)
 LENGTHS = tuple(2**power for power in range(8, 15))  # 256 to 16,384
 SMOKE_LENGTHS = (32, 64)
 LONGEST_PLAIN = 4096  # a T×T matrix of 8 heads in float32 is half a GiB here, and the plain core holds several
