@@ -162,7 +162,8 @@ class Softmax(Component):
 
     def forward(self, x: Array) -> tuple[Array, Tree]:
         check_floats("x", x, "..., T")
-        output = np.exp(x - x.real.max(-1, keepdims=True))
+        output = x - x.real.max(-1, keepdims=True)
+        np.exp(output, out=output)
         output /= output @ np.ones((x.shape[-1], 1), x.dtype)  # the row sums; faster than output.sum(-1)
         return output, {"output": output}
 

@@ -60,16 +60,16 @@ class PositionwiseFeedForward(Component):
         check_floats("x", x, "..., d_model")
         check_width("x", x, "d_model", self.linear1.weight.shape[1], self)
         cache: Tree = {}
-        hidden, cache["linear1"] = self.linear1.forward(x)
-        activated, cache["activation"] = self.activation.forward(hidden)
-        dropped, cache["dropout"] = self.dropout.forward(activated, rng=rng)
-        output, cache["linear2"] = self.linear2.forward(dropped)
+        hidden, cache["linear1"] = self.linear1.forward(x)  # one name, so that what no one needs any more is freed
+        hidden, cache["activation"] = self.activation.forward(hidden)
+        hidden, cache["dropout"] = self.dropout.forward(hidden, rng=rng)
+        output, cache["linear2"] = self.linear2.forward(hidden)
         return output, cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
         grads: Tree = {}
-        grad_dropped, grads["linear2"] = self.linear2.backward(grad_output, cache["linear2"])
-        grad_activated, grads["dropout"] = self.dropout.backward(grad_dropped, cache["dropout"])
-        grad_hidden, grads["activation"] = self.activation.backward(grad_activated, cache["activation"])
+        grad_hidden, grads["linear2"] = self.linear2.backward(grad_output, cache["linear2"])
+        grad_hidden, grads["dropout"] = self.dropout.backward(grad_hidden, cache["dropout"])
+        grad_hidden, grads["activation"] = self.activation.backward(grad_hidden, cache["activation"])
         grad_x, grads["linear1"] = self.linear1.backward(grad_hidden, cache["linear1"])
         return grad_x, grads
