@@ -170,7 +170,7 @@ class Softmax(Component):
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
         y = cache["output"]
         check_grad(grad_output, y.shape)
-        row_sums = (grad_output[..., None, :] @ y[..., :, None])[..., 0]
+        row_sums = np.einsum("...i,...i->...", grad_output, y)[..., None]
         return y * (grad_output - row_sums), {}
 
 

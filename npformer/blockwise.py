@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npformer.attention import MASKED_SCORE, check_triple
 from npformer.component import Array, Component, Tree
-from npformer.dropout import Dropout, RandomSource, draw
+from npformer.dropout import Dropout, RandomSource, draw, rewound_on_error
 from npformer.shapes import check_choice, check_grad, check_mask_fits, check_number, check_pair
 
 DRAWN = 2**17  # random numbers at a time, but at least those of a row
@@ -100,30 +100,32 @@ class BlockwiseAttention(Component):
         dtype = np.result_type(query, key, value)
         cache["output"] = output = np.empty((*query.shape[:-1], value.shape[-1]), dtype)
         cache["row_max"] = np.empty(query.shape[:-1], dtype.type(0).real.dtype)
+        lowest = np.finfo(dtype).min / 2  # finite, so that a first block of scores that are all -inf leaves no NaN
         cache["row_sum"] = np.empty(query.shape[:-1], dtype)
         buffer = self._buffer(query, shape, dtype)
-        for block, kept in self._blocks_of_queries(shape, cache["dropout"], rng):
-            scaled_query = self._scale(query) * query[block]
-            T = len(scaled_query)
-            row_max = np.full((T, 1), -np.inf, cache["row_max"].dtype)
-            row_sum, total = np.zeros((T, 1), dtype), np.zeros((T, value.shape[-1]), dtype)
-            for columns in _slices(shape[-1], self.block_size[1]):
-                others = (*block[:-1], columns)
-                scores = _product(scaled_query, key[others].T, buffer)
-                hidden = _hidden(mask, shape, block, columns)
-                if hidden is not None:
-                    scores[hidden] = MASKED_SCORE
-                new_max = np.maximum(row_max, scores.real.max(-1, keepdims=True))
-                scores -= new_max
-                powers = np.exp(scores, out=scores)
-                shrink = np.exp(row_max - new_max)
-                row_sum = shrink * row_sum + powers @ np.ones((powers.shape[1], 1), dtype)  # powers.sum(-1), faster
-                if kept is not None:
-                    powers *= kept[:, columns]
-                total = shrink * total + powers @ value[others]
-                row_max = new_max
-            cache["row_max"][block], cache["row_sum"][block] = row_max[:, 0], row_sum[:, 0]
-            output[block] = total * self._normaliser(cache, shape, block)
+        with rewound_on_error(rng):
+            for block, kept in self._blocks_of_queries(shape, cache["dropout"], rng):
+                scaled_query = self._scale(query) * query[block]
+                T = len(scaled_query)
+                row_max = np.full((T, 1), lowest)
+                row_sum, total = np.zeros((T, 1), dtype), np.zeros((T, value.shape[-1]), dtype)
+                for columns in _slices(shape[-1], self.block_size[1]):
+                    others = (*block[:-1], columns)
+                    scores = _product(scaled_query, key[others].T, buffer)
+                    hidden = _hidden(mask, shape, block, columns)
+                    if hidden is not None:
+                        scores[hidden] = MASKED_SCORE
+                    new_max = np.maximum(row_max, scores.real.max(-1, keepdims=True))
+                    scores -= new_max
+                    powers = np.exp(scores, out=scores)
+                    shrink = np.exp(row_max - new_max)
+                    row_sum = shrink * row_sum + powers @ np.ones((powers.shape[1], 1), dtype)  # powers.sum(-1), faster
+                    if kept is not None:
+                        powers *= kept[:, columns]
+                    total = shrink * total + powers @ value[others]
+                    row_max = new_max
+                cache["row_max"][block], cache["row_sum"][block] = row_max[:, 0], row_sum[:, 0]
+                output[block] = total * self._normaliser(cache, shape, block)
         return output, cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[tuple[Array, Array, Array], Tree]:
@@ -131,7 +133,7 @@ class BlockwiseAttention(Component):
         check_grad(grad_output, output.shape)
         shape = (*query.shape[:-1], key.shape[-2])
         dtype = np.result_type(query.dtype, key.dtype, value.dtype, grad_output.dtype)
-        grad_query, grad_key, grad_value = (np.zeros_like(array, dtype=dtype) for array in (query, key, value))
+        grad_query, grad_key, grad_value = (np.zeros_like(array, dtype, subok=False) for array in (query, key, value))
         buffer, grad_buffer = self._buffer(query, shape, dtype), self._buffer(query, shape, dtype)
         rng = copy.deepcopy(cache["dropout"].get("rng"))
         for block, kept in self._blocks_of_queries(shape, cache["dropout"], rng):

@@ -7,7 +7,6 @@ import numpy as np
 from npformer.component import Array, Component, Tree
 from npformer.shapes import (
     check_count,
-    check_equal,
     check_flag,
     check_floats,
     check_grad,
@@ -67,8 +66,8 @@ class Linear(Component):
         output = x.reshape(-1, d_in) @ self.weight.T  # one 2-D product is faster than a batch of them
         if self.bias is not None:
             check_shape("bias", self.bias, (d_out,))
-            check_equal("bias", "dtype", self.bias.dtype, "weight", self.weight.dtype)
-            output += self.bias
+            in_place = output if np.can_cast(self.bias.dtype, output.dtype) else None  # not where one alone is complex
+            output = np.add(output, self.bias, out=in_place)
         return output.reshape(*x.shape[:-1], d_out), {"x": x}
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:

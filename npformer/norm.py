@@ -10,15 +10,9 @@ from npformer.shapes import check_count, check_floats, check_grad, check_number,
 
 
 def _dot(left: Array, right: Array) -> Array:
-    """Row dots over the last axis, which is kept; a product of matrices is faster than (left * right).sum(-1)."""
-    dots: Array = (left[..., None, :] @ right[..., :, None])[..., 0]
+    """Row dots over the last axis, which is kept; einsum is faster than (left * right).sum(-1)."""
+    dots: Array = np.einsum("...i,...i->...", left, right)[..., None]
     return dots
-
-
-def _mean(x: Array) -> Array:
-    """Row means over the last axis, which is kept; a product with ones is faster than x.mean(-1)."""
-    mean: Array = x @ np.ones((x.shape[-1], 1), x.dtype) / x.shape[-1]
-    return mean
 
 
 class _Norm(Component):
@@ -33,7 +27,7 @@ class _Norm(Component):
         check_shape("bias", self.bias, self.weight.shape)
         check_floats("x", x, "..., d_model")
         check_width("x", x, "d_model", len(self.weight), self)
-        centred: Array = x - _mean(x)
+        centred: Array = x - x.mean(-1, keepdims=True)
         return centred
 
 
@@ -79,8 +73,9 @@ class LayerNorm(_Norm):
         x_hat, rstd = cache["x_hat"], cache["rstd"]
         check_grad(grad_output, x_hat.shape)
         g = grad_output * self.weight
+        mean_g = g.mean(-1, keepdims=True)
         mean_g_x_hat = _dot(g, x_hat) / g.shape[-1]
-        return rstd * (g - _mean(g) - x_hat * mean_g_x_hat), _scale_and_shift_grads(grad_output, x_hat)
+        return rstd * (g - mean_g - x_hat * mean_g_x_hat), _scale_and_shift_grads(grad_output, x_hat)
 
 
 class AnnotatedLayerNorm(_Norm):

@@ -103,10 +103,6 @@ INPUTS: Bad = {
         ValueError,
         "x has d_model=6, but this PositionalEncoding was built with d_model=5",
     ),
-    "assigned(Linear(6, 6), bias=np.zeros(6, complex)).forward(x)": (
-        ValueError,
-        "bias has dtype complex128, but weight has dtype float64",
-    ),
     **{
         f"{connection}(Narrow(6, {width}), norm).forward(x, rng=rng)": (
             ValueError,

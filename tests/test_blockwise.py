@@ -244,3 +244,23 @@ def test_no_matrix_of_all_scores_is_allocated(name: str, fully_masked: str) -> N
 
 def test_the_plain_core_exceeds_that_bound() -> None:
     assert min(peaks(ScaledDotProductAttention(), {})) > 8 * BOUND
+
+
+def test_a_first_block_of_scores_that_are_all_minus_infinity_leaves_no_nan() -> None:
+    query, key = np.full((1, 3, 1), 1e20, np.float32), np.zeros((1, 8, 1), np.float32)
+    key[:, :4] = -1e20  # finite, but the scores overflow
+    value = np.arange(8, dtype=np.float32)[None, :, None]
+    with np.errstate(over="ignore"):
+        for core in (ScaledDotProductAttention(), BlockwiseAttention(block_size=(2, 4))):
+            output, cache = core.forward(query, key, value)
+            gradients, _ = core.backward(np.ones_like(output), cache)
+            assert output.ravel().tolist() == [5.5, 5.5, 5.5]
+            assert all(np.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_a_forward_that_fails_leaves_the_generator_where_it_was() -> None:
+    rng, query = np.random.default_rng(0), np.full((1, 4, 2), 1e200)
+    before = rng.bit_generator.state
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        BlockwiseAttention(dropout=0.5, block_size=(2, 2)).forward(query, query, query, rng=rng)
+    assert rng.bit_generator.state == before

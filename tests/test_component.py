@@ -109,3 +109,9 @@ def test_parts_that_would_be_overlooked_are_an_error(parts: object) -> None:
     vars(encoder)["layers"] = parts
     with pytest.raises(TypeError, match="layers must be a Component or a list of nothing else, but it is"):
         encoder.parameters()
+
+
+def test_a_linear_map_takes_a_complex_step_in_its_bias_alone() -> None:
+    linear = Linear(2, 2, rng=0)
+    linear.bias = np.array([0.0, 1e-200j])
+    assert linear(np.ones((3, 2))).imag.tolist() == [[0.0, 1e-200]] * 3

@@ -30,7 +30,8 @@ def add_bench(commands: Any) -> None:
     parser.add_argument(
         "--no-rest",
         action="store_true",
-        help="do not wait between contestants until the threads of the last one sleep, which slow the next one down",
+        help="do not wait between contestants until the threads of the last one sleep, which slow the next one down, "
+        "nor warm up for longer than one call",
     )
     parser.add_argument("--smoke", action="store_true", help="one round at the smallest sizes, to see that all works")
     parser.add_argument("--picture", metavar="FILE", help="draw cost against length as .png or .svg (needs matplotlib)")

@@ -124,5 +124,6 @@ def compare_steps(
         found = [array for name, array in cache.items() if name.endswith(".activation.hidden")]
         own_hidden = dict(zip(hidden, found, strict=True))
         at_kinks = sum(int(((own_hidden[name] > 0) != (hidden[name] > 0)).sum()) for name in hidden)
-        agreement = compare(alone | twin.results() | own_hidden, truth | hidden, "torch")
+        if at_kinks:  # else the faults have another cause
+            agreement = compare(alone | twin.results() | own_hidden, truth | hidden, "torch")
     return {"difference_in_eps": agreement.largest, "numbers_at_kinks": at_kinks, "faults": agreement.faults}

@@ -33,7 +33,7 @@ class LengthRow:
     milliseconds: dict[str, float | None]
     ratios: dict[str, float | None]
     memory: dict[str, int | None]
-    difference_in_eps: float
+    difference_in_eps: float | None
     faults: tuple[str, ...]
 
     def cells(self) -> list[str]:
@@ -80,7 +80,7 @@ class Lengths(Section):
                 {name: times.milliseconds(name) for name in CONTESTANTS},
                 {f"{name}/{other}": times.ratio(name, other) for name, other in RATIOS},
                 memory,
-                max(each.largest for each in agreements.values()),
+                max(each.largest for each in agreements.values()) if len(agreements) > 1 else None,
                 tuple(f"{name}, {fault}" for name, each in agreements.items() for fault in each.faults),
             )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npformer.bench.peak import CLEAR
 from npformer.bench.torch_steps import find_torch
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -30,6 +31,7 @@ def describe_machine() -> dict[str, str | int | None]:
         "blas_threads": cores if given is None else int(given),
         "torch": None if torch is None else str(torch.__version__),
         "torch_threads": None if torch is None else int(torch.get_num_threads()),
+        "peak_memory": "measured" if CLEAR.exists() else "not measured on this system: its columns say -",
     }
 
 
@@ -41,6 +43,8 @@ def format_machine(machine: dict[str, str | int | None]) -> str:
         else "torch {torch}, {torch_threads} threads"
     )
     line = "{processor}, {cores} cores; Python {python}; NumPy {numpy}, {blas}, {blas_threads} threads; " + torch
+    if machine["peak_memory"] != "measured":
+        line += "; peak memory is {peak_memory}"
     return line.format(**machine)
 
 

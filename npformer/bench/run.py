@@ -26,9 +26,10 @@ SECTIONS: dict[str, Section] = {
 
 @dataclass(frozen=True)
 class Measurements:
-    """The machine; by section the rows, and the numbers to remember; how long it took."""
+    """The machine; what was asked; by section the rows, and the numbers to remember; how long it took."""
 
     machine: dict[str, str | int | None]
+    settings: Settings
     rows: dict[str, list[Any]]
     summary: dict[str, dict[str, float]]
     seconds: float
@@ -38,13 +39,27 @@ class Measurements:
         """Return a sentence for everything in which contestants disagree."""
         return [fault for rows in self.rows.values() for row in rows for fault in row.faults]
 
+    @property
+    def agree(self) -> bool | None:
+        """Return whether contestants agree, or None if nothing was compared."""
+        compared = any(
+            getattr(row, "difference_in_eps", None) is not None for rows in self.rows.values() for row in rows
+        )
+        return not self.faults if compared else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return dicts and lists, as JSON has them."""
         sections = {
             name: {"rows": [asdict(row) for row in rows], "summary": self.summary[name]}
             for name, rows in self.rows.items()
         }
-        return {"machine": self.machine, **sections, "agree": not self.faults, "seconds": self.seconds}
+        return {
+            "machine": self.machine,
+            "settings": asdict(self.settings),
+            **sections,
+            "agree": self.agree,
+            "seconds": self.seconds,
+        }
 
 
 def run_bench(
@@ -78,8 +93,11 @@ def run_bench(
         report("")
         for label, number in summary[name].items():
             report(f"{number:10.2f}  {label}")
-    measurements = Measurements(machine, rows, summary, time.perf_counter() - start)
-    faults = len(measurements.faults)
-    verdict = f"{faults} arrays differ by more than rounding." if faults else "All outputs and gradients agree."
-    report(f"\n{verdict} {measurements.seconds:.1f} s")
+    measurements = Measurements(machine, settings, rows, summary, time.perf_counter() - start)
+    verdicts = {
+        True: "All outputs and gradients agree.",
+        False: f"{len(measurements.faults)} arrays differ by more than rounding.",
+        None: "No outputs or gradients were compared.",
+    }
+    report(f"\n{verdicts[measurements.agree]} {measurements.seconds:.1f} s")
     return measurements

@@ -37,6 +37,7 @@ def test_attention_of_both_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lengths, "measure_peak", lambda task: None)  # each costs a process that imports PyTorch
     for row in lengths.Lengths().rows(Settings(smoke=True)):
         assert row.faults == ()
+        assert row.difference_in_eps is not None
         assert 0 < row.difference_in_eps < 100  # measured: 4
         assert all(row.milliseconds.values())
 
@@ -56,6 +57,15 @@ class FastAndWrong(Step):
     def forward_backward(self) -> Any:
         zeros = np.zeros_like(self.grad_output)
         return zeros, zeros, {name: np.zeros_like(p) for name, p in flatten(self.component.parameters()).items()}
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_what_is_judged_is_the_step_that_is_timed(activation: str) -> None:
+    size = SMOKE_SIZES[0]
+    model = draw_encoder(size, "float32", activation)
+    x, grad_output = draw_arrays(size.x_shape, 2, "float32")
+    theirs = TorchEncoderStep(model, size, activation, x, grad_output)
+    assert compare_steps(model, FastAndWrong(model, (x,), grad_output), theirs, activation)["faults"]
 
 
 def test_a_fast_wrong_answer_is_told_and_has_exit_status_1(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from npformer.bench import importing
 from npformer.bench.checkpointing import Checkpointing, CheckpointRow
 from npformer.bench.importing import Importing
 from npformer.bench.lengths import CONTESTANTS, LengthRow
@@ -40,7 +41,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_the_short_form_measures_every_section(document: Any) -> None:
-    assert list(document) == ["machine", *SECTIONS, "agree", "seconds"]
+    assert list(document) == ["machine", "settings", *SECTIONS, "agree", "seconds"]
     assert {name: len(document[name]["rows"]) for name in SECTIONS} == {
         "layers": 2 * 2 * 2 * 2,  # sizes, dtypes, activations, forward alone and with backward
         "memory": 1,
@@ -72,6 +73,19 @@ def test_without_pytorch_its_columns_are_empty(document: Any) -> None:
     assert {row["milliseconds"]["torch"] for row in document["lengths"]["rows"]} == {None}
 
 
+def test_json_says_if_nothing_was_compared(no_torch: None, capsys: Captured) -> None:
+    assert main(["bench", "--smoke", "--only", "import", "--no-rest", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["agree"] is None
+    assert document["settings"]["rest"] is False
+
+
+def test_an_import_that_fails_gets_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(importing, "PROGRAM", "raise ImportError('no such thing')")
+    assert main(["bench", "--smoke", "--only", "import"]) == 2
+    assert capsys.readouterr().err == "npformer bench: the import was not measured: ImportError: no such thing\n"
+
+
 def test_the_table_is_printed_row_by_row(no_torch: None, capsys: Captured) -> None:
     assert main(["bench", "--smoke", "--only", "layers", "--dtype", "float64", "--activation", "gelu"]) == 0
     printed = capsys.readouterr()
@@ -80,7 +94,7 @@ def test_the_table_is_printed_row_by_row(no_torch: None, capsys: Captured) -> No
     assert lines[0].endswith("; PyTorch is not installed: its columns say -")
     table = [line for line in lines if line.startswith("(1,8,64,4,256)")]
     assert [line.count("  -") for line in table] == [3] * 4
-    assert lines[-1].startswith("All outputs and gradients agree. ")
+    assert lines[-1].startswith("No outputs or gradients were compared. ")
 
 
 def test_no_line_is_wider_than_110_columns() -> None:
