@@ -18,8 +18,10 @@ def _powers_and_kept(core: BlockwiseAttention, cache: Tree) -> tuple[Array, Arra
     scores = core._scale(query) * (query @ key.swapaxes(-1, -2))
     scores = np.where(cache.get("mask", 1), scores, MASKED_SCORE)
     kept: Array = np.ones(scores.shape, query.dtype)
-    if "rng" in cache["dropout"]:
-        kept *= copy.deepcopy(cache["dropout"]["rng"]).random(scores.shape) >= core.dropout.p
+    source = cache["dropout"]
+    if source:
+        rng = copy.deepcopy(source.get("rng"))
+        kept *= source["mask"] if rng is None else rng.random(scores.shape) >= core.dropout.p
         kept /= 1 - core.dropout.p
     if core.zero_fully_masked and "mask" in cache:
         kept *= cache["mask"].any(-1, keepdims=True)
