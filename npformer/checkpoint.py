@@ -112,7 +112,7 @@ def _with_sources_copied(arguments: Tree) -> Tree:
             return value
         try:
             source = copy.deepcopy(value, copied)
-        except Exception as error:
+        except Exception as error:  # a source of one's own may refuse in any way
             raise _uncopied(name, value) from error
         if source is value:  # such as a class
             raise _uncopied(name, value)
