@@ -111,10 +111,8 @@ class BlockwiseAttention(Component):
                 row_sum, total = np.zeros((T, 1), dtype), np.zeros((T, value.shape[-1]), dtype)
                 for columns in _slices(shape[-1], self.block_size[1]):
                     others = (*block[:-1], columns)
-                    scores = _product(scaled_query, key[others].T, buffer)
                     hidden = _hidden(mask, shape, block, columns)
-                    if hidden is not None:
-                        scores[hidden] = MASKED_SCORE
+                    scores = _scores(scaled_query, key[others], hidden, buffer)
                     new_max = np.maximum(row_max, scores.real.max(-1, keepdims=True))
                     scores -= new_max
                     powers = np.exp(scores, out=scores)
@@ -142,10 +140,8 @@ class BlockwiseAttention(Component):
             delta = np.einsum("ij,ij->i", grad_output[block], output[block]) / cache["row_sum"][block]
             for columns in _slices(shape[-1], self.block_size[1]):
                 others = (*block[:-1], columns)
-                scores = _product(scaled_query, key[others].T, buffer)
                 hidden = _hidden(cache.get("mask"), shape, block, columns)
-                if hidden is not None:
-                    scores[hidden] = MASKED_SCORE
+                scores = _scores(scaled_query, key[others], hidden, buffer)
                 scores -= cache["row_max"][block][:, None]
                 powers = np.exp(scores, out=scores)
                 grad_scores = _product(grad_total, value[others].T, grad_buffer)
@@ -210,6 +206,13 @@ def _slices(size: int, step: int) -> list[slice]:
 def _product(left: Array, right: Array, buffer: Array) -> Array:
     product: Array = np.matmul(left, right, out=buffer[: left.shape[0], : right.shape[1]])
     return product
+
+
+def _scores(scaled_query: Array, key: Array, hidden: Bools | None, buffer: Array) -> Array:
+    scores = _product(scaled_query, key.T, buffer)
+    if hidden is not None:
+        scores[hidden] = MASKED_SCORE
+    return scores
 
 
 def _hidden(mask: Array | None, shape: tuple[int, ...], block: Block, columns: slice) -> Bools | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from npformer.bench.probe import ProbeError
+from npformer.bench.probe import run_python
 from npformer.bench.section import Section, Settings, shown
 
 PROGRAM = (
@@ -42,12 +40,8 @@ class Importing(Section):
 
     def rows(self, settings: Settings) -> Iterator[ImportRow]:
         rounds = settings.rounds or (1 if settings.smoke else USUAL)
-        command = [sys.executable, "-c", PROGRAM]
-        runs = [subprocess.run(command, capture_output=True, text=True) for _ in range(1 + rounds)]
-        for failed in (run for run in runs if run.returncode):
-            reason = failed.stderr.strip().splitlines()[-1:] or [f"exit status {failed.returncode}"]
-            raise ProbeError(f"the import was not measured: {reason[0]}")
-        seconds = [tuple(map(float, run.stdout.split())) for run in runs[1:]]  # the first may have to compile
+        runs = [run_python(["-c", PROGRAM], "the import") for _ in range(1 + rounds)]
+        seconds = [tuple(map(float, run.split())) for run in runs[1:]]  # the first may have to compile
         yield ImportRow(rounds, *(median(column) * 1e3 for column in zip(*seconds, strict=True)))
 
     def summary(self, rows: Sequence[ImportRow]) -> dict[str, float]:

@@ -47,14 +47,19 @@ def measure_peak(task: Task) -> int | None:
     ProbeError
         If the process fails, such as for lack of memory.
     """
-    command = [sys.executable, "-m", "npformer.bench.probe", json.dumps(asdict(task))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    kind = "attention core" if task.core_alone else "encoder"
+    what = f"the memory of {task.contestant}, {kind} {task.size},"
+    peak: int | None = json.loads(run_python(["-m", "npformer.bench.probe", json.dumps(asdict(task))], what))
+    return peak
+
+
+def run_python(arguments: list[str], what: str) -> str:
+    """Return what a fresh process prints; if it fails, ProbeError says what was not measured and its last line."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        what = "attention core" if task.core_alone else "encoder"
-        raise ProbeError(f"the memory of {task.contestant}, {what} {task.size}, was not measured: {reason[0]}")
-    peak: int | None = json.loads(done.stdout)
-    return peak
+        raise ProbeError(f"{what} was not measured: {reason[0]}")
+    return done.stdout
 
 
 def attention_core(contestant: str) -> Component:

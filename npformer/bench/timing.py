@@ -1,4 +1,4 @@
-"""Fair timing: contestants in turn, each the second of two calls in a row, and ratios within one round."""
+"""Fair timing: contestants in turn, rested and then warm, the last of two or more calls each, ratios within a round."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def race(
     for count in range(1, rounds.most + 1):
         for name, call in contestants.items():
             sleep(rounds.rest)
-            seconds[name].append(_second_of_two(call, clock, rounds.warm_up))
+            seconds[name].append(_last_when_warm(call, clock, rounds.warm_up))
         if count >= rounds.least and clock() - start >= rounds.seconds:
             break
     return Times(seconds)
 
 
-def _second_of_two(call: Callable[[], object], clock: Callable[[], float], warm_up: float) -> float:
+def _last_when_warm(call: Callable[[], object], clock: Callable[[], float], warm_up: float) -> float:
     """The first call finds caches and threads as another contestant left them; short calls need more to be warm."""
     start = clock()
     call()
