@@ -1,0 +1,1 @@
+"""Gradient-check exercises, and a grader that says which mistake was made."""

@@ -1,0 +1,68 @@
+"""The learner's file: the source of a task's solution, without the body that is to be written."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+
+from npformer.exercises.task import Task
+
+WIDTH = 120  # of lines
+
+
+def blank_file(task: Task) -> str:
+    """Return the file that a learner starts with.
+
+    Examples
+    --------
+    >>> from npformer.exercises.tasks import TASKS
+    >>> print(blank_file(TASKS["layer_norm"])[-247:])
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            \"\"\"Return grad_x, and {"weight": grad_weight, "bias": grad_bias}.\"\"\"
+            # Write it here, in place of the next line.
+            raise NotImplementedError("backward is still to be written")
+    <BLANKLINE>
+    """
+    whole = solution_source(task)
+    first, last = body_lines(whole, task.blank)
+    lines = whole.splitlines()
+    indent = " " * (len(lines[first - 1]) - len(lines[first - 1].lstrip()))
+    lines[first - 1 : last] = [
+        f"{indent}# Write it here, in place of the next line.",
+        f'{indent}raise NotImplementedError("{task.blank} is still to be written")',
+    ]
+    code = "\n".join(lines)
+    check = f"    npformer exercise check {task.name}"
+    hint = f"    npformer exercise hint {task.name}"
+    docstring = f'"""{task.statement.strip()}\n\nFill in `{task.blank}`. Then, in this folder:\n\n{check}\n{hint}\n"""'
+    return "\n".join([docstring, "", *imports_for(task, code), "", "", code, ""])
+
+
+def solution_source(task: Task) -> str:
+    """Return the source of the class or function that solves a task."""
+    return textwrap.dedent(inspect.getsource(task.solution)).rstrip()
+
+
+def body_lines(source: str, blank: str) -> tuple[int, int]:
+    """Return the first and the last line, counted from 1, of the body of a function, without its docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and node.name == blank:
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            above = node.body[0].end_lineno if body is not node.body else None
+            start = body[0].lineno if above is None else above + 1  # with the comments that stand above it
+            return start, body[-1].end_lineno or start
+    raise ValueError(f"blank must be a function of the solution with a body to take out, but there is no {blank}")
+
+
+def imports_for(task: Task, code: str) -> list[str]:
+    """Return the import statements of the solution's module that some code needs."""
+    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    lines = []
+    for statement in ast.parse(inspect.getsource(sys.modules[task.solution.__module__])).body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            statement.names = [name for name in statement.names if (name.asname or name.name).split(".")[0] in used]
+            if statement.names:
+                lines.append(ast.unparse(statement))
+    return lines
