@@ -85,15 +85,29 @@ def _meaning(factor: float, expected: Expected) -> str:
 
 def _rearranged(name: str, theirs: Array, ours: Array, expected: Expected) -> Iterator[tuple[str, Array]]:
     """Yield the arrays that a slip of layout makes of ours, with what to call the slip."""
+    yield from layout_slips(theirs, ours, _num_heads(name, expected))
+    yield from _of_one_item(name, expected)
+    for other, array in expected.truth.items():
+        if array.dtype.kind == "f" and other != name:
+            yield f"it is {other}", array
+
+
+def layout_slips(theirs: Array, ours: Array, num_heads: int = 1) -> Iterator[tuple[str, Array]]:
+    """Yield what becomes of ours when its entries are put in the wrong places, with what to call the slip.
+
+    Examples
+    --------
+    >>> next(layout_slips(np.zeros((3, 2)), np.arange(6.0).reshape(2, 3)))[0]
+    'transposed'
+    """
     if ours.ndim >= 2:
         yield ("transposed" if ours.ndim == 2 else "its last two axes are exchanged"), ours.swapaxes(-1, -2)
-    yield from _heads(theirs, ours, _num_heads(name, expected))
+    yield from _heads(ours, num_heads)
     if theirs.ndim > ours.ndim:
         axes = tuple(range(theirs.ndim - ours.ndim))
         if theirs.shape[len(axes) :] == ours.shape:  # right if nothing is left to add
             words = "not summed over the batch" if len(axes) == 1 else f"not summed over its first {len(axes)} axes"
             yield words, theirs + (ours - theirs.sum(axes))
-    yield from _of_one_item(name, expected)
     if ours.ndim and theirs.shape == ours.shape:
         for axis in range(ours.ndim):
             yield f"reversed along axis {axis}", np.flip(ours, axis)
@@ -101,12 +115,9 @@ def _rearranged(name: str, theirs: Array, ours: Array, expected: Expected) -> It
                 yield f"shifted by {step} along axis {axis}", np.roll(ours, step, axis)
     if theirs.size == ours.size:
         yield "the right entries in their order, in another shape", ours.reshape(theirs.shape)
-    for other, array in expected.truth.items():
-        if array.dtype.kind == "f" and other != name:
-            yield f"it is {other}", array
 
 
-def _heads(theirs: Array, ours: Array, num_heads: int) -> Iterator[tuple[str, Array]]:
+def _heads(ours: Array, num_heads: int) -> Iterator[tuple[str, Array]]:
     """Yield what forgetting to cut or merge the heads makes of ours."""
     if ours.ndim == 3 and ours.shape[-1] % num_heads == 0:
         B, T, d_model = ours.shape

@@ -1,0 +1,288 @@
+"""One case of a task, on which implementations are tried: the right one, a learner's, and those of known mistakes."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from npformer.component import Array, Component, Tree, flatten
+from npformer.exercises.task import BackwardTask, Call, ForwardTask, Task, Term, instance_of
+from npformer.gradcheck.cases import Case, signed
+from npformer.gradcheck.conduct import fingerprints
+from npformer.gradcheck.sizes import SITUATIONS, Sizes
+from npformer.gradcheck.subject import Subject, silence
+from npformer.mistakes.catalogue import with_backward
+
+SAME = 1e-9  # of the largest entry: runs of one backward differ by roundings, if their sums are in another order
+SEVERAL = 8.0  # times a cotangent with entries near 1, so that clipping shows
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What came out of a try.
+
+    Attributes
+    ----------
+    arrays : dict
+        The gradients of a backward, or what a function returned. None where something was returned that is no array.
+    conduct : frozenset of str
+        What a backward did that none may do, whatever its gradients are.
+    """
+
+    arrays: dict[str, Array | None]
+    conduct: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A mistake that has a name.
+
+    Attributes
+    ----------
+    name, explanation : str
+        As in the catalogue.
+    implementation : function
+        For a backward, it takes a component to one with the mistake; for a function, it is the wrong one itself.
+    """
+
+    name: str
+    explanation: str
+    implementation: Callable[..., Any]
+
+
+class Trial(ABC):
+    """What implementations are run on, and what is right.
+
+    Attributes
+    ----------
+    situation : str
+        What is special about the case.
+    sizes : dict
+        The sizes that it was made with, by name; empty for a function.
+    """
+
+    situation: str
+    sizes: Mapping[str, int]
+    right: Callable[..., Any]
+
+    @abstractmethod
+    def arrays_of(self, implementation: Callable[..., Any]) -> dict[str, Array | None]:
+        """Run an implementation on copies of everything, and return what it returns; what it raises is not caught."""
+
+    def observe(self, implementation: Callable[..., Any]) -> Observation:
+        """Run an implementation on copies of everything, and watch it; what it raises is not caught."""
+        return Observation(self.arrays_of(implementation))
+
+    def label(self, name: str) -> str:
+        """Return what to call an array."""
+        return name
+
+    @cached_property
+    def truth(self) -> dict[str, Array]:
+        """The right arrays by name."""
+        return {name: np.asarray(array) for name, array in self.arrays_of(self.right).items()}
+
+    @cached_property
+    def scale(self) -> float:
+        """The largest entry of the right arrays."""
+        return max((float(np.abs(array).max(initial=0)) for array in self.truth.values()), default=0.0)
+
+    @cached_property
+    def given(self) -> dict[str, Array]:
+        """What the learner's code was given, by name."""
+        return {}
+
+    @cached_property
+    def known(self) -> dict[str, Array]:
+        """Arrays that a wrong one may be made of, by name."""
+        return {}
+
+    @cached_property
+    def terms(self) -> Mapping[str, tuple[Term, ...]]:
+        """The terms of some of the arrays."""
+        return {}
+
+    @cached_property
+    def regions(self) -> Mapping[str, Mapping[str, Array]]:
+        """For some of the arrays the kinds of entries that a mistake may live in."""
+        return {}
+
+
+class BackwardTrial(Trial):
+    """A case of a component, with a random cotangent; implementations are functions from a component to a wrong one."""
+
+    def __init__(self, task: BackwardTask, situation: str, sizes: Sizes, case: Case, rng: np.random.Generator):
+        self.task = task
+        self.situation = situation
+        self.sizes = asdict(sizes) | {"d_model": sizes.d_model}
+        self.case = case
+        self.right: Callable[[Component], Any] = lambda component: component
+        self.output, self.cache = case.component.forward(*case.inputs, **copy.deepcopy(case.options))
+        self.grad_output = signed(rng, self.output.shape, 0.5, 1.5)
+
+    @silence()
+    def arrays_of(self, implementation: Callable[[Component], Any]) -> dict[str, Array | None]:
+        subject = Subject(implementation(self.case.component), self.case.inputs, self.case.options).cast(None)
+        _, cache = subject.forward()
+        return {name: _array(grad) for name, grad in subject.backward(self.grad_output.copy(), cache).items()}
+
+    def label(self, name: str) -> str:
+        return f"gradient of {name}"
+
+    @silence()
+    def observe(self, implementation: Callable[[Component], Any]) -> Observation:
+        subject = Subject(implementation(self.case.component), self.case.inputs, self.case.options).cast(None)
+        arrays: Tree = {"an input": subject.inputs, "a parameter": subject.parameters()}
+        before = fingerprints(arrays)
+        _, cache = subject.forward()
+        handed_over: Tree = {"the cache": cache, "grad_output": self.grad_output.copy()}
+        before |= fingerprints(handed_over)
+        gradients = copy.deepcopy(subject.backward(handed_over["grad_output"], cache))
+        after = fingerprints(arrays | handed_over)
+        conduct = {f"writes into {name.split('.')[0]}" for name, data in after.items() if data != before.get(name)}
+        if not conduct:
+            conduct = set(self._unsteady(subject, cache, gradients))
+        return Observation({name: _array(grad) for name, grad in gradients.items()}, frozenset(conduct))
+
+    def _unsteady(self, subject: Subject, cache: Tree, gradients: dict[str, Any]) -> Iterator[str]:
+        """Run backward again, on other cotangents and after another forward."""
+        if not _same(subject.backward(self.grad_output.copy(), cache), gradients):
+            yield "does not repeat itself"
+        of_zero = subject.backward(np.zeros_like(self.grad_output), cache)
+        of_more = subject.backward(SEVERAL * self.grad_output, cache)
+        if not _same(of_zero, {name: 0 * _number(grad) for name, grad in gradients.items()}) or not _same(
+            of_more, {name: SEVERAL * _number(grad) for name, grad in gradients.items()}
+        ):
+            yield "is not linear in grad_output"
+        other = copy.copy(subject)
+        other.inputs = {name: x * 0.75 if x.dtype.kind == "f" else x[::-1].copy() for name, x in subject.inputs.items()}
+        other.options = copy.deepcopy(subject.options)
+        if "rng" in other.options:
+            other.options["rng"].random()
+        other.forward()
+        if not _same(subject.backward(self.grad_output.copy(), cache), gradients):
+            yield "uses what another forward left behind"
+
+    def alone(self, item: int) -> dict[str, Array]:
+        """Return the gradients that one item of the batch makes, for backward is linear."""
+        of_one = np.zeros_like(self.grad_output)
+        of_one[item] = self.grad_output[item]
+        subject = Subject(self.case.component, self.case.inputs, self.case.options)
+        return {name: np.asarray(grad) for name, grad in subject.backward(of_one, self.cache).items()}
+
+    @cached_property
+    def given(self) -> dict[str, Array]:
+        return Subject(self.case.component, self.case.inputs, self.case.options).inputs | {
+            "grad_output": self.grad_output
+        }
+
+    @cached_property
+    def known(self) -> dict[str, Array]:
+        own = {f"cache {name!r}": leaf for name, leaf in flatten(self.cache).items() if _is_float(leaf)}
+        parameters = flatten(self.case.component.parameters())
+        return own | self.given | parameters | {"output": self.output}
+
+    @cached_property
+    def terms(self) -> Mapping[str, tuple[Term, ...]]:
+        if self.task.terms is None:
+            return {}
+        terms = self.task.terms(self.case, self.cache, self.grad_output)
+        return {name: tuple(each) for name, each in terms.items()}
+
+    @cached_property
+    def regions(self) -> Mapping[str, Mapping[str, Array]]:
+        return self.task.regions(self.case, self.cache) if self.task.regions else {}
+
+
+class ForwardTrial(Trial):
+    """A call of a function."""
+
+    def __init__(self, task: ForwardTask, situation: str, call: Call):
+        self.task = task
+        self.situation = situation
+        self.sizes = {}
+        self.call = call
+        self.right = task.solution
+
+    @silence()
+    def arrays_of(self, implementation: Callable[..., Any]) -> dict[str, Array | None]:
+        arguments, options = copy.deepcopy((self.call.arguments, self.call.options))
+        looked = self.task.look(implementation(*arguments, **options), *self.call.arguments, **self.call.options)
+        return {name: _array(value) for name, value in looked.items()}
+
+    @cached_property
+    def given(self) -> dict[str, Array]:
+        named = {f"argument {index}": value for index, value in enumerate(self.call.arguments)} | self.call.options
+        return {name: np.asarray(value) for name, value in named.items() if isinstance(value, int | np.ndarray)}
+
+    @cached_property
+    def known(self) -> dict[str, Array]:
+        return {name: array for name, array in self.given.items() if _is_float(array)}
+
+
+def trials(task: Task, seed: int, all_sizes: Mapping[str, Sizes] = SITUATIONS) -> Iterator[Trial]:
+    """Yield the trials of a task; of a function, its calls, whatever the sizes."""
+    if isinstance(task, BackwardTask):
+        for situation, case in task.cases(seed, all_sizes):
+            yield BackwardTrial(task, situation, all_sizes[situation], case, np.random.default_rng(seed))
+    elif isinstance(task, ForwardTask):
+        for situation, call in task.calls(seed):
+            yield ForwardTrial(task, situation, call)
+
+
+def suspects(task: Task) -> list[Suspect]:
+    """Return the mistakes that a task knows by name."""
+    if isinstance(task, BackwardTask):
+        return [
+            Suspect(
+                mistake.name,
+                mistake.explanation,
+                lambda component, mistake=mistake: with_backward(component, mistake.backward, mistake.forward),
+            )
+            for mistake in task.mistakes()
+        ]
+    assert isinstance(task, ForwardTask)
+    return [Suspect(f"{task.name}.{wrong.__name__}", wrong.__doc__ or "", wrong) for wrong in task.wrong]
+
+
+def learner(task: Task, written: Any) -> Callable[..., Any]:
+    """Return a learner's class or function in the form that a trial runs."""
+    if isinstance(task, BackwardTask):
+        return lambda component: instance_of(written, component)
+    function: Callable[..., Any] = written
+    return function
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        _number(grad).shape == _number(other[name]).shape
+        and bool(np.allclose(_number(grad), _number(other[name]), SAME, SAME * _largest(other[name]), equal_nan=True))
+        for name, grad in one.items()
+    )
+
+
+def _largest(array: Any) -> float:
+    return float(np.abs(_number(array)).max(initial=0))
+
+
+def _number(array: Any) -> Array:
+    numbers = _array(array)
+    return np.full((), np.nan) if numbers is None else numbers
+
+
+def _array(array: Any) -> Array | None:
+    """Return what a learner returned as an array of floats, or None if it is none."""
+    try:
+        return np.array(array, np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_float(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size > 0
