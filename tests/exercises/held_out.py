@@ -1,0 +1,27 @@
+"""Wrong backwards that were written from the formulas alone, before there was anything to diagnose them.
+
+They measure a diagnosis honestly: neither the catalogue of mistakes nor any grader was looked at for them, and what a
+good diagnosis would say was written down with them.
+"""
+
+from __future__ import annotations
+
+import held_out_attention
+import held_out_blocks
+import held_out_heads
+import held_out_layers
+import held_out_norms
+import held_out_parts
+from held_out_form import HELD_OUT, HeldOut, held_out
+
+__all__ = ["FILES", "HELD_OUT", "HeldOut", "held_out"]
+
+# Importing them fills the list.
+FILES = (
+    held_out_parts,
+    held_out_norms,
+    held_out_attention,
+    held_out_heads,
+    held_out_blocks,
+    held_out_layers,
+)
