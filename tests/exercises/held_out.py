@@ -6,6 +6,7 @@ good diagnosis would say was written down with them.
 
 from __future__ import annotations
 
+import held_out_activations
 import held_out_attention
 import held_out_blocks
 import held_out_heads
@@ -18,6 +19,7 @@ __all__ = ["FILES", "HELD_OUT", "HeldOut", "held_out"]
 
 # Importing them fills the list.
 FILES = (
+    held_out_activations,
     held_out_parts,
     held_out_norms,
     held_out_attention,

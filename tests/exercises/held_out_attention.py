@@ -40,7 +40,13 @@ def _from_scores(
     return (grad_query, grad_key, grad_value), {"softmax": {}, "dropout": {}}
 
 
-@held_out(ScaledDotProductAttention, ("query", "key"), r"dropout|dropped", r"softmax|weights|output")
+@held_out(
+    ScaledDotProductAttention,
+    ("query", "key"),
+    r"dropout|dropped",
+    r"own output|softmax('s)? output|output of (the )?softmax|weights? (before|after|without)|"
+    r"dropped (weights|probab)|wrong weights",
+)
 def core_softmax_at_dropped_weights(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
 ) -> tuple[Triple, Tree]:
@@ -50,7 +56,13 @@ def core_softmax_at_dropped_weights(
     return _from_scores(component, grad_output, cache, grad_scores)
 
 
-@held_out(ScaledDotProductAttention, ("query", "key"), r"mask", r"1e9|1e\+?09|zero|\b0\b|replac|constant|huge|fill")
+@held_out(
+    ScaledDotProductAttention,
+    ("query", "key"),
+    r"mask",
+    r"1e\+?0?9|10\^9|10⁹|huge|enormous|\bfill|(should|must) be (0|zero)|no gradient|gradient.{0,30}\b(0|zero)\b|"
+    r"replac",
+)
 def core_masked_gradient_is_minus_1e9(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
 ) -> tuple[Triple, Tree]:
@@ -62,7 +74,11 @@ def core_masked_gradient_is_minus_1e9(
 
 
 @held_out(
-    ScaledDotProductAttention, ("value",), r"fully.masked|all.masked|masked rows?|mask", r"uniform|value|mean|equal"
+    ScaledDotProductAttention,
+    ("value",),
+    r"value",
+    r"fully.masked|all.masked|masked.{0,12}rows?|uniform",
+    r"uniform|still|attend|contribut|nothing|lost|left out|missing|mask.{0,30}(twice|again)|multipl|equal",
 )
 def core_no_value_gradient_from_masked_rows(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
@@ -74,7 +90,11 @@ def core_no_value_gradient_from_masked_rows(
 
 
 @held_out(
-    ScaledDotProductAttention, ("query", "key"), r"mask", r"\brows?\b|part|\ball\b|\bany\b|whole|too much|allowed"
+    ScaledDotProductAttention,
+    ("query", "key"),
+    r"mask",
+    r"part(ly|ial)|(whole|entire) rows?|rows? (with|that have|where) any|too (many|much)|"
+    r"(unmasked|allowed|open|visible|attended) (keys?|entries|positions|scores)|any masked",
 )
 def core_partly_masked_rows_get_nothing(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
@@ -87,7 +107,10 @@ def core_partly_masked_rows_get_nothing(
 
 
 @held_out(
-    ScaledDotProductAttention, ("key",), r"scale|√|sqrt|d_k|factor", r"twice|squared?\b|again|two|double|1/d|²|extra"
+    ScaledDotProductAttention,
+    ("key",),
+    r"scale|√|sqrt|factor",
+    r"twice|squared\b|\bagain\b|double|two times|1/d_k|1/d\b|scale(²|\^2|\*\*2)|extra|once too",
 )
 def core_key_scaled_twice(component: ScaledDotProductAttention, grad_output: Array, cache: Tree) -> tuple[Triple, Tree]:
     """grad_key is scaled twice: the query in it was scaled already."""
@@ -96,7 +119,11 @@ def core_key_scaled_twice(component: ScaledDotProductAttention, grad_output: Arr
 
 
 @held_out(
-    ScaledDotProductAttention, ("query", "key"), r"scale|√|sqrt|factor|coefficient", r"d_k|d_v|value|width|size|last"
+    ScaledDotProductAttention,
+    ("query", "key"),
+    r"scale|√|sqrt|factor|coefficient",
+    r"d_v|value('s)? (last|width|size|dimension)|wrong (size|width|axis|dimension|scale)|"
+    r"(scale|factor).{0,40}(wrong|instead|should)",
 )
 def core_scale_of_the_value(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
@@ -107,7 +134,12 @@ def core_scale_of_the_value(
     return (ratio * grad_query, ratio * grad_key, grad_value), grads
 
 
-@held_out(ScaledDotProductAttention, ("query", "key"), r"dropout|dropped", r"order|before|after|swap|first|wrong place")
+@held_out(
+    ScaledDotProductAttention,
+    ("query", "key"),
+    r"dropout|dropped",
+    r"order|before.{0,30}softmax|softmax.{0,20}(before|first|after)|after.{0,30}softmax|swap|wrong (place|side)",
+)
 def core_dropout_after_softmax(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
 ) -> tuple[Triple, Tree]:
@@ -119,7 +151,11 @@ def core_dropout_after_softmax(
 
 
 @held_out(
-    ScaledDotProductAttention, ("query", "key"), r"softmax|sum|Σ", r"\baxis\b|\baxes\b|column|over (the )?quer|rows"
+    ScaledDotProductAttention,
+    ("query", "key"),
+    r"softmax|sum|Σ|dot",
+    r"wrong ax|ax[ie]s ?-?\d|over (the )?(quer|rows|column|keys)|across (the )?quer|columns|"
+    r"other (axis|dimension)|(must|should|not|instead).{0,30}last axis",
 )
 def core_softmax_over_queries(
     component: ScaledDotProductAttention, grad_output: Array, cache: Tree
@@ -175,7 +211,12 @@ def blockwise_delta_not_divided(component: BlockwiseAttention, grad_output: Arra
     return (grad_query, grad_key, grad_value), grads
 
 
-@held_out(BlockwiseAttention, ("query",), r"block", r"\badd|\bsum|accum|overwr|\+=|last|lost|miss|only")
+@held_out(
+    BlockwiseAttention,
+    ("query",),
+    r"block",
+    r"add(s|ed)? up|accumul|overwr|\+=|last block|only the last|(other|earlier) blocks|sum (over|of) .{0,20}blocks",
+)
 def blockwise_query_of_the_last_block(
     component: BlockwiseAttention, grad_output: Array, cache: Tree
 ) -> tuple[Triple, Tree]:

@@ -18,7 +18,7 @@ SUBLAYER = (
     PositionwiseFeedForward,
     ("x", "linear1.weight", "linear1.bias"),
     r"activation|relu",
-    r"sign|positive|negative|input|forward|pre.?activation|hidden|where",
+    r"sign|positive|negative|pre.?activation|forward's|(of|by) the gradient|grad\w* ?> ?0",
 )
 def activation_by_sign_of_gradient(
     component: PositionwiseFeedForward, grad_output: Array, cache: Tree
@@ -32,10 +32,7 @@ def activation_by_sign_of_gradient(
 
 
 @held_out(
-    PositionwiseFeedForward,
-    ("linear2.weight",),
-    r"dropout|dropped|mask",
-    r"before|without|after|input|hidden|forgot|miss",
+    PositionwiseFeedForward, ("linear2.weight",), r"dropout|dropped|\bmask\b", r"linear2|hidden|weight|input|activation"
 )
 def linear2_input_before_dropout(
     component: PositionwiseFeedForward, grad_output: Array, cache: Tree
@@ -50,8 +47,9 @@ def linear2_input_before_dropout(
 @held_out(
     PositionwiseFeedForward,
     ("linear1.weight", "linear1.bias"),
-    r"activation|relu",
-    r"before|without|skip|miss|forgot|slope|pass|through|lack",
+    r"linear1|parameter|weight|bias",
+    r"(before|without|skip|past|through|forgot|miss|lack|left out|slope).{0,40}(activation|relu)|"
+    r"(activation|relu).{0,40}(miss|forgot|skip|left out|lack|not\b|slope)",
 )
 def linear1_parameters_before_activation(
     component: PositionwiseFeedForward, grad_output: Array, cache: Tree
@@ -63,7 +61,12 @@ def linear1_parameters_before_activation(
     return grad_x, {**grads, "linear1": component.linear1.backward(grad_hidden, cache["linear1"])[1]}
 
 
-@held_out(PositionwiseFeedForward, ("x",), r"residual|skip|identity|grad_output|grad_y|extra|too much|added")
+@held_out(
+    PositionwiseFeedForward,
+    ("x",),
+    r"residual|skip|identity|grad_output|grad_y",
+    r"no residual|extra|too much|should not|was added|is added|surplus|not belong|one too many|there is no|as if",
+)
 def feed_forward_with_residual(
     component: PositionwiseFeedForward, grad_output: Array, cache: Tree
 ) -> tuple[Array, Tree]:
@@ -76,7 +79,7 @@ def feed_forward_with_residual(
     PreNormSublayerConnection,
     ("x", "norm.weight", "norm.bias"),
     r"residual|skip|identity|fork",
-    r"norm",
+    r"(through|inside|before|into|behind).{0,20}norm|norm.{0,40}(too\b|outside|bypass)",
 )
 def residual_through_the_norm(
     component: PreNormSublayerConnection, grad_output: Array, cache: Tree
@@ -100,7 +103,11 @@ def residual_through_the_dropout(
 
 
 @held_out(
-    PreNormSublayerConnection, ("x",), r"norm", r"twice|path|fork|residual|grad_normed|before|skip|grad_y|grad_output"
+    PreNormSublayerConnection,
+    ("x",),
+    r"grad_output|grad_y|identity|residual|skip|fork",
+    r"grad_normed|gradient of (the )?norm|normed|norm.{0,30}(twice|instead|skip|bypass)|wrong variable|"
+    r"residual.{0,30}(miss|forgot|left out)",
 )
 def residual_is_grad_normed(
     component: PreNormSublayerConnection, grad_output: Array, cache: Tree
@@ -113,7 +120,11 @@ def residual_is_grad_normed(
 
 
 @held_out(
-    PostNormSublayerConnection, ("x", *SUBLAYER), r"norm", r"branch|sublayer|path|grad_sum|skip|around|past|bypass"
+    PostNormSublayerConnection,
+    ("x", *SUBLAYER),
+    r"norm",
+    r"grad_sum|(past|skip\w*|bypass\w*|around|without|not .{0,25}through|miss\w*|forgot\w*) .{0,25}norm|"
+    r"(sublayer|branch|path).{0,30}(starts|grad_output)|norm.{0,30}(skip|miss|forgot|left out|bypass)",
 )
 def branch_past_the_norm(component: PostNormSublayerConnection, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """The sublayer's path starts from grad_output: only the residual path has gone back through the norm."""
@@ -123,7 +134,9 @@ def branch_past_the_norm(component: PostNormSublayerConnection, grad_output: Arr
     return grad_sum + grad_x, {"norm": grads_of_norm, "sublayer": grads_of_sublayer, "dropout": {}}
 
 
-@held_out(PostNormSublayerConnection, ("x",), r"norm", r"twice|again|second time|\btwo\b|double|once")
+@held_out(
+    PostNormSublayerConnection, ("x",), r"norm", r"twice|\bagain\b|second time|double|two times|once (more|too)|already"
+)
 def norm_undone_twice(component: PostNormSublayerConnection, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """The sum of the two paths is taken back through the norm a second time."""
     grad_x, grads = component.backward(grad_output, cache)
@@ -134,7 +147,7 @@ def norm_undone_twice(component: PostNormSublayerConnection, grad_output: Array,
     PostNormSublayerConnection,
     ("x", *SUBLAYER),
     r"dropout|dropped",
-    r"order|before|after|swap|first|late|wrong place|output",
+    r"order|after|before|swap|too late|wrong place|earlier",
 )
 def dropout_undone_after_sublayer(
     component: PostNormSublayerConnection, grad_output: Array, cache: Tree

@@ -59,8 +59,8 @@ def heads_merged_without_transpose(component: MultiHeadedAttention, grad_output:
 @held_out(
     MultiHeadedAttention,
     ("query",),
-    r"fork|path|sum|add|self.attention",
-    r"mean|averag|divid|third|\b3\b|factor|too small",
+    r"fork|three|self.attention|grad_(query|key|value)|add(ed)? up|\bsum",
+    r"averag|\bmean\b|divid|third|/ ?3\b|0\.33|factor",
 )
 def fork_averaged(component: MultiHeadedAttention, grad_output: Array, cache: Tree) -> OfAttention:
     """In self-attention the gradients of query, key and value are averaged at the fork; they should add up."""
@@ -71,9 +71,8 @@ def fork_averaged(component: MultiHeadedAttention, grad_output: Array, cache: Tr
 @held_out(
     MultiHeadedAttention,
     ("query",),
-    r"value",
-    r"key|fork|path|sum|add|miss|forgot",
-    r"twice|miss|forgot|left out|lost|lack|0",
+    r"grad_value|value('s)? (path|gradient)|path .{0,20}value|v_proj",
+    r"miss|forgot|left out|lost|lack|not (added|at all|in the sum)|coefficient|key.{0,20}twice",
 )
 def fork_key_twice(component: MultiHeadedAttention, grad_output: Array, cache: Tree) -> OfAttention:
     """In self-attention grad_key is added twice at the fork, and grad_value not at all."""
@@ -84,7 +83,11 @@ def fork_key_twice(component: MultiHeadedAttention, grad_output: Array, cache: T
     return grad_query + grad_key + grad_key, grads
 
 
-@held_out(MultiHeadedAttention, ("out_proj.weight",), r"transpos|swapp|\.T\b|ᵀ|flipped|wrong way|rows and columns")
+@held_out(
+    MultiHeadedAttention,
+    ("out_proj.weight",),
+    r"transposed|(is|its) (the )?transpose|transpose of|\.T\b|ᵀ|flipped|wrong way|rows and columns|swapped axes",
+)
 def out_proj_weight_transposed(component: MultiHeadedAttention, grad_output: Array, cache: Tree) -> OfAttention:
     """The gradient of out_proj's weight is transposed, which fits because the weight is square."""
     grad_inputs, grads = component.backward(grad_output, cache)
@@ -104,7 +107,12 @@ def k_and_v_exchanged(component: MultiHeadedAttention, grad_output: Array, cache
     return grad_inputs, {**grads, "k_proj": grads["v_proj"], "v_proj": grads["k_proj"]}
 
 
-@held_out(MultiHeadedAttention, ("query",), r"q_proj|quer", r"k_proj|wrong (weight|projection|matrix)|key|another proj")
+@held_out(
+    MultiHeadedAttention,
+    ("query",),
+    r"k_proj|wrong (weight|projection|matrix|layer)|another (projection|weight)|key('s)? (projection|weight)",
+    r"q_proj|query",
+)
 def query_through_k_proj(component: MultiHeadedAttention, grad_output: Array, cache: Tree) -> OfAttention:
     """The query's path goes back through the weight of k_proj instead of that of q_proj."""
     grad_inputs, grads = component.backward(grad_output, cache)

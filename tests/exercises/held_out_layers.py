@@ -21,7 +21,7 @@ OF_SHARED = tuple(f"layer.{name}" for name in LAYER)
 @held_out(
     EncoderLayer,
     ("x", *LAYER),
-    r"order|first|revers|last|swap",
+    r"order|revers|last first|swap|other way|(feed.?forward|attention).{0,30}first",
     r"feed.?forward|attention|self_attn|connection|sublayer",
 )
 def layer_in_forward_order(component: EncoderLayer, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
@@ -36,7 +36,7 @@ def layer_in_forward_order(component: EncoderLayer, grad_output: Array, cache: T
     EncoderLayer,
     ("x",),
     r"residual|skip|identity|grad_output|grad_y",
-    r"twice|extra|already|again|added|too much|double",
+    r"twice|extra|already|once more|\bagain\b|too much|double|should not|no residual|one too many|surplus",
 )
 def layer_with_residual_of_its_own(component: EncoderLayer, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """grad_output is added to grad_x once more, though the connections have their residual paths already."""
@@ -48,7 +48,8 @@ def layer_with_residual_of_its_own(component: EncoderLayer, grad_output: Array, 
     EncoderLayer,
     ("x", *ATTENTION_CONNECTION),
     r"feed.?forward",
-    r"skip|bypass|discard|ignor|left out|miss|forgot|stale|around|past|grad_attended|not (go|pass|taken)|never",
+    r"skip|bypass|discard|ignor|left out|miss|forgot|stale|around|past|grad_attended|not (go|pass|taken)|never|"
+    r"thrown|lost",
 )
 def layer_past_the_feed_forward(component: EncoderLayer, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """The attention gets grad_output: what came back from the feed-forward connection is thrown away."""
@@ -62,7 +63,8 @@ def layer_past_the_feed_forward(component: EncoderLayer, grad_output: Array, cac
     EncoderLayer,
     ("x",),
     r"attention|self_attn",
-    r"skip|miss|forgot|left out|not (go|pass|taken)|through|never|past|bypass|grad_attended",
+    r"never|bypass|grad_attended|too early|arriv|(skip|past|miss|forgot|left out).{0,40}(attention|self_attn)|"
+    r"(attention|self_attn).{0,25}(miss|forgot|left out|not\b|skip)",
 )
 def layer_returns_too_early(component: EncoderLayer, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """Wrong variable returned: the gradient that arrives at the attention, not the one that comes out of it."""
@@ -80,8 +82,7 @@ def _before_norm(component: SharedEncoder, grad_output: Array, cache: Tree) -> t
 @held_out(
     SharedEncoder,
     OF_SHARED,
-    r"mean|averag|divid|factor|half|halv|1/N|too small|0\.5",
-    r"sum|add|uses|shared|divid|N\b|factor",
+    r"averag|mean (of|over)|divid|half|halv|1/N|factor.{0,30}(0\.5|1/2)|0\.50* ?(times|×)|(times|should be) 2",
 )
 def shared_uses_averaged(component: SharedEncoder, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """The gradients of the uses are averaged; they should add up."""
@@ -97,14 +98,14 @@ def _divided(tree: Tree, by: int) -> Tree:
     SharedEncoder,
     ("x", *OF_SHARED),
     r"cache|activation|stored|saved",
-    r"\buses?\b|stale|same|index|each|first|own|layer",
+    r"(each|every|own|its|first|same|wrong|last|other).{0,20}(use|cache|index|pass)|stale|of the first",
 )
 def shared_cache_of_first_use(component: SharedEncoder, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """Every use is undone with the cache of the first."""
     return _undone(component, grad_output, cache, [0] * component.N)
 
 
-@held_out(SharedEncoder, ("x", *OF_SHARED), r"order|revers|last|first|forward")
+@held_out(SharedEncoder, ("x", *OF_SHARED), r"order|revers|last (one |use )?first|backwards|wrong way")
 def shared_in_forward_order(component: SharedEncoder, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
     """The uses are undone in forward's order, the first one first."""
     return _undone(component, grad_output, cache, list(range(component.N)))
