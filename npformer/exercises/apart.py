@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import io
-import math
 import os
 import pickle
 import re
@@ -16,12 +14,11 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Generic, NoReturn, TextIO, TypeVar
+from typing import Generic, TypeVar
 
-import numpy as np
-
-from npformer.exercises.learner import Frame, message_of, name_of
+from npformer.exercises import confined
+from npformer.exercises.confined import ended_by, flush_streams, run_confined
+from npformer.exercises.quoting import Frame, message_of, name_of
 from npformer.shapes import check_count, check_number, describe
 
 Result = TypeVar("Result")
@@ -80,8 +77,7 @@ def run_apart(work: Callable[[], Result], seconds: float = 30.0, megabytes: int 
     check_count("megabytes", megabytes)
     if not hasattr(os, "fork"):
         return _run_here(work, megabytes)
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        _flush(stream)  # or both processes would write what is in the buffers
+    flush_streams()  # or both processes would write what is in the buffers
     pipes = [os.pipe() for _ in range(3)]
     readers = [reader for reader, _ in pipes]
     try:
@@ -91,7 +87,7 @@ def run_apart(work: Callable[[], Result], seconds: float = 30.0, megabytes: int 
                 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
                 process = os.fork()
             if process == 0:
-                _run_in_child(work, [writer for _, writer in pipes], seconds, megabytes)
+                run_confined(work, [writer for _, writer in pipes], seconds, megabytes)
         finally:
             for _, writer in pipes:
                 os.close(writer)
@@ -108,105 +104,10 @@ def _run_here(work: Callable[[], Result], megabytes: int) -> Outcome[Result]:
         try:
             result = work()
         except (Exception, SystemExit) as error:
-            ended = _ended_by(error, megabytes)
+            ended = ended_by(error, megabytes)
     printed = _Ends()
     printed.add(text.getvalue().encode("utf-8", "backslashreplace"))
     return Outcome(result, str(printed), ended)
-
-
-def _ended_by(error: BaseException, megabytes: int) -> str:
-    if isinstance(error, SystemExit):
-        return f"it ended: {message_of(error)}"
-    if isinstance(error, MemoryError):
-        return f"it ran out of memory (limit {megabytes:,} MB)"
-    return f"it raised {name_of(error)}: {message_of(error)}".removesuffix(": ")
-
-
-def _run_in_child(work: Callable[[], Result], writers: list[int], seconds: float, megabytes: int) -> NoReturn:
-    """Do the work and send (result, ended); os._exit then passes by what the parent wants done at its own end."""
-    process, status = os.getpid(), 1
-    try:
-        result_pipe, printed_pipe, stack_pipe = writers
-        os.setpgid(0, 0)
-        _redirect(printed_pipe)
-        _arm(stack_pipe, seconds)
-        _limit(seconds, megabytes)
-        message = _call(work, megabytes)
-        if os.getpid() == process:  # and not one that the work forked
-            with open(result_pipe, "wb") as file:
-                file.write(message)
-            status = 0
-        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            _flush(stream)
-    finally:
-        os._exit(status)
-
-
-def _call(work: Callable[[], Result], megabytes: int) -> bytes:
-    try:
-        result = work()
-    except BaseException as error:
-        return pickle.dumps((None, _ended_by(error, megabytes)))
-    try:
-        return pickle.dumps((result, ""))
-    except MemoryError as error:
-        return pickle.dumps((None, _ended_by(error, megabytes)))
-    except Exception as error:
-        return pickle.dumps((None, f"it returned what cannot be pickled ({name_of(error)}: {message_of(error)})"))
-
-
-def _flush(stream: TextIO | None) -> None:
-    if stream is not None:
-        with contextlib.suppress(OSError, ValueError):  # a broken pipe, a closed file
-            stream.flush()
-
-
-def _redirect(printed_pipe: int) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (printed_pipe, 1), (printed_pipe, 2)):
-        os.dup2(source, target)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout, sys.stderr = (  # without a buffer, in which the last words before a crash would be lost
-        io.TextIOWrapper(open(each, "wb", 0, closefd=False), "utf-8", "backslashreplace", write_through=True)
-        for each in (1, 2)
-    )
-
-
-def _arm(stack_pipe: int, seconds: float) -> None:
-    """Let an alarm end this process at the limit, with or without the parent, and the stack be told before.
-
-    faulthandler.dump_traceback_later would wait for ever where the parent has one pending.
-    """
-    signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):  # what the parent does on it
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    faulthandler.enable(stack_pipe)
-    faulthandler.register(signal.SIGALRM, stack_pipe, chain=True)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _limit(seconds: float, megabytes: int) -> None:
-    import resource  # which Windows lacks
-
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: math.ceil(seconds) * (os.cpu_count() or 1) + 5,  # BLAS has a thread for each
-        resource.RLIMIT_FSIZE: megabytes * 2**20,
-    }
-    with contextlib.suppress(OSError):
-        statistics = Path("/proc/self/statm")
-        statistics.read_text(encoding="ascii")
-        np.ones((128, 128)) @ np.ones((128, 128))  # starts BLAS, which never returns where its buffers find no memory
-        mapped = int(statistics.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-        limits[resource.RLIMIT_AS] = mapped + megabytes * 2**20
-    for kind, most in limits.items():
-        soft, hard = resource.getrlimit(kind)
-        others = [each for each in (soft, hard) if each != resource.RLIM_INFINITY]
-        resource.setrlimit(kind, (min([most, *others]), hard))
 
 
 @dataclass
@@ -285,13 +186,9 @@ def _judge(heard: _Heard, status: int, late: bool, seconds: float) -> Outcome[Re
     printed = str(heard.printed)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        name = signal.Signals(number).name if number in {int(each) for each in signal.Signals} else "no name"
-        ended = f"it was killed by signal {number} ({name})"
-        if late:
-            ended = f"it was still running after {seconds:g} s"
-        elif number == signal.SIGXCPU:
-            ended = "it used more processor time than all processors have in its time"
-        elif number == signal.SIGKILL:
+        name = {int(each): f" ({each.name})" for each in signal.Signals}.get(number, "")
+        ended = f"it was still running after {seconds:g} s" if late else f"it was killed by signal {number}{name}"
+        if number == signal.SIGKILL and not late:
             ended += ", as by a system that runs out of memory"
         return Outcome(None, printed, ended, _stack(heard.dump.decode("ascii", "replace")))
     if status or not heard.message:
@@ -310,7 +207,7 @@ def _stack(dump: str) -> tuple[Frame, ...]:
     lines = re.findall(r'^  File "(.*)", line (\d+|\?\?\?) in (.*)$', current, re.MULTILINE)
     frames = [Frame(_unescape(file), int(line) if line.isdigit() else 0, _unescape(name)) for file, line, name in lines]
     frames.reverse()
-    own = [depth for depth, each in enumerate(frames) if (each.file, each.function) == (__file__, "_call")]
+    own = [depth for depth, each in enumerate(frames) if (each.file, each.function) == (confined.__file__, "_call")]
     return tuple(frames[own[0] + 1 :] if own else frames)
 
 
