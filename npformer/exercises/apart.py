@@ -9,7 +9,6 @@ import pickle
 import re
 import selectors
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable

@@ -120,5 +120,6 @@ def ended_by(error: BaseException, megabytes: int) -> str:
 def flush_streams() -> None:
     """Write out what Python's standard streams hold back."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # a broken pipe, a closed file, None
-            stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # a broken pipe, a closed file
+            if stream is not None:
+                stream.flush()
