@@ -57,6 +57,8 @@ def load_file(path: Path) -> types.ModuleType:
     ...     load_file(path).answer
     42
     """
+    if not isinstance(path, Path):
+        raise TypeError(f"path must be a pathlib.Path, but it is {describe(path)}")
     source = _read(path)
     lines = io.StringIO(source, newline=None).readlines()
     linecache.cache[str(path)] = (len(source), None, lines, str(path))  # without a time, it is never dropped
@@ -81,6 +83,8 @@ def load_file(path: Path) -> types.ModuleType:
 
 
 def _read(path: Path) -> str:
+    if "\0" in str(path):
+        raise ValueError("path must be a path, but it holds a NUL")
     expected = f"{path} must be a Python file of at most {LARGEST_FILE // 10**6} MB in UTF-8"
     try:
         if path.exists() and not path.is_file():
@@ -103,7 +107,8 @@ def _read(path: Path) -> str:
 def files_of(thing: object) -> set[str]:
     """Return the names of the files, or notebook cells, in which a class's methods or a function were written.
 
-    Base classes count where they are of the same module: those of npformer are not the learner's.
+    Base classes count where they are of the same module, since those of npformer are not the learner's, and so do
+    the functions beside it.
 
     Raises
     ------
@@ -116,27 +121,35 @@ def files_of(thing: object) -> set[str]:
     ['learner.py']
     """
     if isinstance(thing, types.ModuleType):
-        names = {thing.__file__} if thing.__file__ else set()
-    elif isinstance(thing, type):
+        return {thing.__file__} if getattr(thing, "__file__", None) else set()
+    if isinstance(thing, type):
         family = [each for each in thing.__mro__ if each.__module__ == thing.__module__]
-        names = {name for each in family for member in vars(each).values() for name in _files_of_member(member)}
+        functions = [function for each in family for member in vars(each).values() for function in _functions(member)]
     else:
-        names = _files_of_member(thing)
-        if not names:
+        functions = _functions(thing)
+        if not functions:
             raise TypeError(f"thing must be a class, function or module of Python, but it is {describe(thing)}")
-    return names - {"<string>"} or names  # what the standard library generates, such as a dataclass's __init__
+    beside = [
+        other
+        for names in {id(function.__globals__): function.__globals__ for function in functions}.values()
+        for other in names.values()
+        if isinstance(other, types.FunctionType) and other.__globals__ is names
+    ]
+    files = {function.__code__.co_filename for function in (*functions, *beside)}
+    return files - {"<string>"} or files  # what the standard library generates, such as a dataclass's __init__
 
 
-def _files_of_member(member: object) -> set[str]:
+def _functions(member: object) -> list[types.FunctionType]:
+    """Return what is written in Python behind a member of a class."""
     if isinstance(member, property):
-        return {name for each in (member.fget, member.fset, member.fdel) for name in _files_of_member(each)}
+        return [each for part in (member.fget, member.fset, member.fdel) for each in _functions(part)]
     if isinstance(member, functools.cached_property):
         member = member.func
     elif isinstance(member, staticmethod | classmethod | types.MethodType):
         member = member.__func__
     if callable(member):
         member = inspect.unwrap(member)
-    return {member.__code__.co_filename} if isinstance(member, types.FunctionType) else set()
+    return [member] if isinstance(member, types.FunctionType) else []
 
 
 @contextmanager
@@ -194,7 +207,7 @@ def _tell(error: BaseException, files: Collection[str]) -> LearnerError | None:
     frame = Frame(innermost.f_code.co_filename, line or 0, innermost.f_code.co_name)
     text = quote(frame, f"{name_of(error)}: {message_of(error)}".removesuffix(": "))
     deeper = [each for each, _ in stack[depths[-1] + 1 :]]
-    if deeper and not isinstance(error, RecursionError):  # there, the depth at which it broke off says nothing
+    if deeper and not isinstance(error, RecursionError | SystemExit):  # where these arise says nothing
         text += f"\n{_raised_in(deeper[0])}"
     return LearnerError(text, isinstance(error, NotImplementedError) and not deeper, frame)
 
