@@ -21,13 +21,13 @@ from npformer.mistakes import MISTAKES, Mistake
 Observation = dict[str, Array]
 Implementation = Callable[..., Any]  # a component's class, or a function
 
-# Two rows of three entries: small enough to be read. What one of them hides, such as two heads that are exchanged,
-# the next one shows.
-TINY = (
-    Sizes(batch=1, T_q=2, T_k=2, num_heads=1, d_head=3, d_ff=3, vocab_size=3),
-    Sizes(batch=1, T_q=2, T_k=2, num_heads=3, d_head=1, d_ff=2, vocab_size=3),
-    Sizes(batch=2, T_q=2, T_k=3, num_heads=3, d_head=1, d_ff=2, vocab_size=3),
-)
+# Two rows of three entries: small enough to be read. What one of them hides, such as heads in each other's place, the
+# next one shows.
+TINY = {
+    "tiny": Sizes(batch=1, T_q=2, T_k=2, num_heads=1, d_head=3, d_ff=3, vocab_size=3),
+    "tiny, three heads": Sizes(batch=1, T_q=2, T_k=2, num_heads=3, d_head=1, d_ff=2, vocab_size=3),
+    "tiny, batch of two": Sizes(batch=2, T_q=2, T_k=3, num_heads=3, d_head=1, d_ff=2, vocab_size=3),
+}
 
 
 @dataclass(frozen=True)
