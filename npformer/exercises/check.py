@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from npformer.exercises.judge import changed_forward, judge
 from npformer.exercises.learner import LearnerError, files_of, load_file, telling
 from npformer.exercises.task import BackwardTask, Task
 from npformer.exercises.tasks import TASKS
-from npformer.exercises.tiny import side_by_side
+from npformer.exercises.tiny import side_by_side, tiny_trials
 from npformer.exercises.trial import BackwardTrial, learner, trials
 from npformer.exercises.whereabouts import whereabouts
 from npformer.exercises.wrong_array import wrong_arrays
@@ -132,7 +134,9 @@ def _grade(task: Task, written: Any, files: set[str], seed: int) -> Grade:
         with telling(files):
             thing = _load(task, written) if isinstance(written, Path) else written
             _check_kind(task, thing)
-            return _judged(task, thing, seed)
+            next(tiny_trials(task)).arrays_of(learner(task, thing))  # what it prints there is shown
+            with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+                return _judged(task, thing, seed)
     except LearnerError as error:
         if error.is_blank and error.frame is not None:
             place = f"line {error.frame.line} of {Path(error.frame.file).name}"

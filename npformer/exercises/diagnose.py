@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import permutations
+from itertools import islice, permutations
 
 import numpy as np
 
 from npformer.component import Array, Component
 from npformer.exercises.coefficients import fit
-from npformer.exercises.generic import Slip, slips
+from npformer.exercises.generic import Slip, slips, symptoms
 from npformer.exercises.grade import CERTAIN, LIKELY, POSSIBLE, Finding
 from npformer.exercises.made_of import products
 from npformer.exercises.task import BackwardTask, Task
@@ -69,11 +69,7 @@ class Lineup:
         if whole:
             return tuple(self._named(suspect, wrong, CERTAIN) for suspect in whole)
         findings = [finding for array in wrong for finding in self._of_array(array)]
-        explained = {name for finding in findings for name in finding.arrays}
-        for array in wrong:
-            if array.name not in explained:
-                findings += self._of_pair(array)
-        findings += _of_conduct(observed)
+        findings += self._of_conduct(frozenset().union(*(observation.conduct for observation in observed)))
         return tuple(_joined(findings))
 
     def _gives_all(self, suspect: Suspect, observed: Sequence[Observation]) -> bool:
@@ -87,30 +83,27 @@ class Lineup:
                     return False
         return True
 
-    def _of_array(self, wrong: WrongArray) -> Iterator[Finding]:
-        """Yield what explains one array; each sort of explanation only where those before it know nothing."""
-        for suspect in self.suspects:
-            if wrong.is_explained_by(self._arrays(suspect, wrong.name)):
-                yield self._named(suspect, [wrong], LIKELY)
-                return
-        for slip in slips(wrong):
-            yield self._slip(wrong, slip, LIKELY)
-            return
-        coefficients = fit(wrong)
-        for coefficient in coefficients:
-            exactly = f"the terms of the right one, with other coefficients, give exactly your {wrong.label}"
-            yield Finding((wrong.name,), coefficient.what, LIKELY, exactly, coefficient.term.path, coefficient.in_full)
-        if not coefficients:
-            for slip in products(wrong)[:1]:
-                yield self._slip(wrong, slip, POSSIBLE)
+    def _of_array(self, wrong: WrongArray) -> list[Finding]:
+        """Return what explains one array; each sort of explanation is tried only where those before it know nothing."""
+        sorts = (self._by_name, self._by_slip, self._by_terms, self._by_pair, self._by_products, self._by_symptoms)
+        return next((findings for sort in sorts if (findings := sort(wrong))), [])
 
-    def _arrays(self, suspect: Suspect, name: str) -> Iterator[Array | None]:
-        for index in range(len(self.trials)):
-            observation = self.observe(suspect, index)
-            yield None if observation is None else observation.arrays.get(name)
+    def _by_name(self, wrong: WrongArray) -> list[Finding]:
+        alike = (suspect for suspect in self.suspects if wrong.is_explained_by(self._arrays(suspect, wrong.name)))
+        return [self._named(suspect, [wrong], LIKELY) for suspect in islice(alike, 1)]
 
-    def _of_pair(self, wrong: WrongArray) -> list[Finding]:
-        """Return the two mistakes that explain an array together, one done after the other or both added up."""
+    def _by_slip(self, wrong: WrongArray) -> list[Finding]:
+        return [self._slip(wrong, slip, LIKELY) for slip in islice(slips(wrong), 1)]
+
+    def _by_terms(self, wrong: WrongArray) -> list[Finding]:
+        exactly = f"the terms of the right one, with other coefficients, give exactly your {wrong.label}"
+        return [
+            Finding((wrong.name,), coefficient.what, LIKELY, exactly, coefficient.term.path, coefficient.in_full)
+            for coefficient in fit(wrong)
+        ]
+
+    def _by_pair(self, wrong: WrongArray) -> list[Finding]:
+        """Return two mistakes that explain the array if one is made after the other."""
         if not isinstance(self.task, BackwardTask):
             return []
         there = [
@@ -123,6 +116,28 @@ class Lineup:
                     for one, other in ((first, second), (second, first))
                 ]
         return []
+
+    def _by_products(self, wrong: WrongArray) -> list[Finding]:
+        return [self._slip(wrong, slip, POSSIBLE) for slip in products(wrong)[:1]]
+
+    def _by_symptoms(self, wrong: WrongArray) -> list[Finding]:
+        return [self._slip(wrong, slip, POSSIBLE) for slip in symptoms(wrong)]
+
+    def _of_conduct(self, conduct: frozenset[str]) -> Iterator[Finding]:
+        """Yield the mistakes that are nothing but such conduct, and what they leave of it."""
+        for suspect in self.suspects if conduct else []:
+            alone = self.observe(suspect, 0)
+            if alone and alone.conduct and alone.conduct <= conduct and not wrong_arrays(self.trials[:1], [alone]):
+                yield Finding((), suspect.name, LIKELY, "it was seen to happen", "", suspect.explanation)
+                conduct -= alone.conduct
+        for name, (path, spoiler) in CONDUCT.items():
+            if name in conduct:
+                yield Finding((), name, CERTAIN, "it was seen to happen", path, spoiler)
+
+    def _arrays(self, suspect: Suspect, name: str) -> Iterator[Array | None]:
+        for index in range(len(self.trials)):
+            observation = self.observe(suspect, index)
+            yield None if observation is None else observation.arrays.get(name)
 
     def _both(self, first: Suspect, second: Suspect, name: str) -> Iterator[Array | None]:
         def implementation(component: Component) -> Component:
@@ -165,12 +180,6 @@ def _leaves_right(wrong: WrongArray, array: Array | None) -> bool:
     """Whether a suspect leaves this array right in the first trial, or cannot be made there."""
     true = wrong.truth[0]
     return array is None or (true is not None and same_error(array, true, true, wrong.trials[0].scale))
-
-
-def _of_conduct(observed: Sequence[Observation]) -> Iterator[Finding]:
-    for name, (path, spoiler) in CONDUCT.items():
-        if any(name in observation.conduct for observation in observed):
-            yield Finding((), name, CERTAIN, "it was seen to happen", path, spoiler)
 
 
 def _joined(findings: Iterable[Finding]) -> list[Finding]:

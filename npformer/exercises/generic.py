@@ -24,19 +24,21 @@ class Slip:
     spoiler: str
 
 
-def slips(wrong: WrongArray) -> list[Slip]:
-    """Return the slips that explain a wrong array in every trial, the simplest first."""
-    return [*_of_form(wrong), *_of_factor(wrong), *_of_layout(wrong), *_of_precision(wrong)]
-
-
-def _of_form(wrong: WrongArray) -> Iterator[Slip]:
-    """Yield what can be told without looking at the entries."""
+def slips(wrong: WrongArray) -> Iterator[Slip]:
+    """Yield the slips that explain a wrong array in every trial, the simplest first."""
     if all(true is None for true in wrong.truth):
         yield Slip("not asked for", f"There is no {wrong.label}, but one is returned.")
     elif all(yours is None for yours in wrong.yours):
         yield Slip("not returned", f"There must be a {wrong.label}, but none is returned.")
-    elif any(yours is not None and not np.isfinite(yours).all() for yours in wrong.yours):
+    yield from _of_factor(wrong)
+    yield from _of_layout(wrong)
+
+
+def symptoms(wrong: WrongArray) -> Iterator[Slip]:
+    """Yield what can be said of an array without knowing how it came about."""
+    if any(yours is not None and not np.isfinite(yours).all() for yours in wrong.yours):
         yield Slip("not a number", f"Some entries of your {wrong.label} are NaN or infinite.")
+    yield from _of_precision(wrong)
 
 
 def _of_factor(wrong: WrongArray) -> Iterator[Slip]:

@@ -12,6 +12,7 @@ from npformer.exercises.grade import SideBySide
 from npformer.exercises.task import TINY, BackwardTask, Task
 from npformer.exercises.trial import BackwardTrial, Trial, learner, trials
 from npformer.exercises.wrong_array import same_error
+from npformer.gradcheck.cases import signed
 
 ROWS, COLUMNS = 4, 8  # what is given is shown up to this size
 ENTRIES = 64  # a larger array is not tiny
@@ -20,7 +21,7 @@ SEEDS = range(3)
 
 def side_by_side(task: Task, written: Any, wrong: list[str]) -> SideBySide | None:
     """Return the first of the wrong arrays that is wrong in a tiny case too, beside the right one."""
-    for trial in _tiny_trials(task):
+    for trial in tiny_trials(task):
         arrays = trial.arrays_of(learner(task, written))
         for name in [*wrong, *trial.truth]:
             yours, true = arrays.get(name), trial.truth.get(name)
@@ -32,27 +33,22 @@ def side_by_side(task: Task, written: Any, wrong: list[str]) -> SideBySide | Non
     return None
 
 
-def _tiny_trials(task: Task) -> Iterator[Trial]:
+def tiny_trials(task: Task) -> Iterator[Trial]:
+    """Yield trials with numbers of one decimal, with which a learner can compute along."""
     if not isinstance(task, BackwardTask):
         yield from trials(task, 0)
         return
     for seed in SEEDS:
         for situation, case in task.cases(seed, TINY):
-            arrays = [*case.inputs, *flatten(case.component.parameters()).values()]
-            for array in arrays:
-                if array.dtype.kind == "f":
-                    array[...] = _short(array)
             rng = np.random.default_rng(seed)
+            for array in flatten(case.component.parameters()).values():
+                array[...] = array.round(1)
+            for array in case.inputs:
+                if array.dtype.kind == "f":
+                    array[...] = signed(rng, array.shape, 0.2, 2.0).round(1)
             trial = BackwardTrial(task, situation, TINY[situation], case, rng)
-            trial.grad_output = _short(trial.grad_output)
+            trial.grad_output = trial.grad_output.round(1)
             yield trial
-
-
-def _short(array: Array) -> Array:
-    """Round to two digits, so that a learner can compute along."""
-    size = 10.0 ** (1 - np.floor(np.log10(np.abs(array) + (array == 0))))
-    short: Array = np.round(array * size) / size
-    return short
 
 
 def _rows(array: Array) -> tuple[tuple[float, ...], ...]:
