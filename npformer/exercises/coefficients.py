@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,35 +57,41 @@ def fit(wrong: WrongArray) -> list[Coefficient]:
     or have the same meaning in terms of the sizes.
     """
     trials = [compared.trial for compared in wrong.compared]
-    terms = [trial.terms.get(wrong.name, ()) for trial in trials]
+    terms = [{term.name: term for term in trial.terms.get(wrong.name, ())} for trial in trials]
     if not trials or not all(terms):
         return []
     errors = [compared.error for compared in wrong.compared]
-    scale = [trial.scale for trial in trials]
-    together = _deviations(terms, errors, scale)
+    scales = [trial.scale for trial in trials]
+    together = _deviations(terms, errors, scales)
     if together is not None:
         deviations = [together] * len(trials)
     else:  # a size may stand where it does not belong, so that each trial has coefficients of its own
-        apart = [_deviations([each], [error], [size]) for each, error, size in zip(terms, errors, scale, strict=True)]
-        deviations = [each for each in apart if each is not None]
-        if len(deviations) < len(trials):
-            return []
+        deviations = []
+        for alone in zip(terms, errors, scales, strict=True):
+            deviation = _deviations(*([each] for each in alone))
+            if deviation is None:
+                return []
+            deviations.append(deviation)
     found = []
-    for index, term in enumerate(terms[0]):
-        yours = [term.coefficient + deviation[index] for deviation in deviations]
-        if any(deviation[index] for deviation in deviations):
-            words = meaning(yours, [trial.sizes for trial in trials])
+    for term in {name: term for each in terms for name, term in each.items()}.values():
+        there = [index for index, each in enumerate(terms) if term.name in each]
+        yours = [term.coefficient + deviations[index][term.name] for index in there]
+        if any(deviations[index][term.name] for index in there):
+            words = meaning(yours, [trials[index].sizes for index in there])
             if words is None:
                 return []
             found.append(Coefficient(term, words))
     return found
 
 
-def _deviations(terms: Sequence[Sequence[Term]], errors: Sequence[Array], scale: Sequence[float]) -> Array | None:
+def _deviations(
+    terms: Sequence[Mapping[str, Term]], errors: Sequence[Array], scales: Sequence[float]
+) -> dict[str, float] | None:
     """Return by how much the coefficients are off that explain the errors, or None."""
+    names = list(dict.fromkeys(name for each in terms for name in each))
     columns = [
-        np.concatenate([np.broadcast_to(term.values, error.shape).ravel() for term, error in pairs])
-        for pairs in _by_term(terms, errors)
+        np.concatenate([_values(each, name, error.shape) for each, error in zip(terms, errors, strict=True)])
+        for name in names
     ]
     matrix = np.stack(columns, axis=1)
     error = np.concatenate([each.ravel() for each in errors])
@@ -93,13 +99,12 @@ def _deviations(terms: Sequence[Sequence[Term]], errors: Sequence[Array], scale:
     if not lengths.all() or len(error) <= len(lengths):
         return None
     solution, _, rank, _ = np.linalg.lstsq(matrix / lengths, error, rcond=1e-9)
-    allowed = DIGITS * np.abs(error).max() + ROUNDING * max(scale)
+    allowed = DIGITS * np.abs(error).max() + ROUNDING * max(scales)
     if rank < len(lengths) or not (np.abs(matrix / lengths @ solution - error) <= allowed).all():
         return None
     contributes = np.abs(matrix * (solution / lengths)).max(axis=0) > NEGLIGIBLE * np.abs(error).max() + allowed
-    return np.where(contributes, solution / lengths, 0.0)
+    return dict(zip(names, np.where(contributes, solution / lengths, 0.0).tolist(), strict=True))
 
 
-def _by_term(terms: Sequence[Sequence[Term]], errors: Sequence[Array]) -> Iterator[list[tuple[Term, Array]]]:
-    for index in range(len(terms[0])):
-        yield [(each[index], error) for each, error in zip(terms, errors, strict=True)]
+def _values(terms: Mapping[str, Term], name: str, shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(terms[name].values, shape).ravel() if name in terms else np.zeros(np.prod(shape, dtype=int))
