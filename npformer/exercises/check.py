@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from typing import Any
 from npformer.component import Component
 from npformer.exercises.apart import Outcome, run_apart
 from npformer.exercises.diagnose import Lineup
-from npformer.exercises.grade import BLANK, ERROR, SOLVED, WRONG, Grade
+from npformer.exercises.grade import BLANK, ERROR, SOLVED, WRONG, ArrayGrade, Grade
 from npformer.exercises.judge import changed_forward, judge
 from npformer.exercises.learner import LearnerError, files_of, load_file, telling
 from npformer.exercises.task import BackwardTask, Task
 from npformer.exercises.tasks import TASKS
 from npformer.exercises.tiny import side_by_side, tiny_trials
-from npformer.exercises.trial import BackwardTrial, learner, trials
+from npformer.exercises.trial import BackwardTrial, Observation, Trial, learner, trials
 from npformer.exercises.whereabouts import whereabouts
 from npformer.exercises.wrong_array import wrong_arrays
-from npformer.gradcheck.verdict import PASS
+from npformer.gradcheck.verdict import FAIL, PASS
 from npformer.shapes import check_count, describe
 
 MOST_LINES = 8  # of whereabouts
@@ -134,9 +134,10 @@ def _grade(task: Task, written: Any, files: set[str], seed: int) -> Grade:
         with telling(files):
             thing = _load(task, written) if isinstance(written, Path) else written
             _check_kind(task, thing)
-            next(tiny_trials(task)).arrays_of(learner(task, thing))  # what it prints there is shown
+            with suppress(LearnerError), telling(files):  # its errors count in the cases below
+                next(tiny_trials(task)).arrays_of(learner(task, thing))  # what it prints here is shown
             with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-                return _judged(task, thing, seed)
+                return _judged(task, thing, files, seed)
     except LearnerError as error:
         if error.is_blank and error.frame is not None:
             place = f"line {error.frame.line} of {Path(error.frame.file).name}"
@@ -163,21 +164,40 @@ def _check_kind(task: Task, thing: Any) -> None:
         raise TypeError(f"{name} must be a function, but it is {describe(thing)}")
 
 
-def _judged(task: Task, thing: Any, seed: int) -> Grade:
-    lineup = Lineup(task, trials(task, seed))
-    for trial in lineup.trials:
-        if isinstance(trial, BackwardTrial) and (changed := changed_forward(trial, thing)):
-            return Grade(task.name, "", WRONG, f"{changed} ({trial.situation}).")
+def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
+    observed: list[tuple[Trial, Observation]] = []
+    errors: list[tuple[Trial, LearnerError]] = []
+    for trial in trials(task, seed):
+        try:
+            with telling(files):
+                if isinstance(trial, BackwardTrial) and (changed := changed_forward(trial, thing)):
+                    return Grade(task.name, "", WRONG, f"{changed} ({trial.situation}).")
+                observed.append((trial, trial.observe(learner(task, thing))))
+        except LearnerError as error:
+            errors.append((trial, error))
+    if errors and not observed:
+        raise errors[0][1]
+    lineup = Lineup(task, [trial for trial, _ in observed])
     arrays = judge(lineup.trials, thing, seed)
+    if errors:
+        failed = f"an error is raised ({errors[0][0].situation})"
+        if isinstance(task, BackwardTask):  # a gradient is right if it is right in every case
+            arrays = tuple(ArrayGrade(array.name, FAIL, array.reason or failed) for array in arrays)
+        else:
+            arrays += tuple(ArrayGrade(trial.situation, FAIL, failed) for trial, _ in errors)
     right = sum(array.verdict == PASS for array in arrays)
     points = round(task.points * right / len(arrays), 2)
     if right == len(arrays):
         return Grade(task.name, "", SOLVED, "Everything is right.", arrays, points)
-    noun = "gradients" if isinstance(task, BackwardTask) else "calls"
-    message = f"{right} of {len(arrays)} {noun} are right."
-    observed = [trial.observe(learner(task, thing)) for trial in lineup.trials]
-    findings = lineup.diagnose(observed)
-    wrong = wrong_arrays(lineup.trials, observed)
+    message = f"{right} of {len(arrays)} {'gradients' if isinstance(task, BackwardTask) else 'calls'} are right."
+    if errors:
+        cases = ", ".join(trial.situation for trial, _ in errors)
+        message += (
+            f" An error is raised in {len(errors)} of {len(errors) + len(observed)} cases ({cases}):\n{errors[0][1]}"
+        )
+    seen = [observation for _, observation in observed]
+    findings = lineup.diagnose(seen)
+    wrong = wrong_arrays(lineup.trials, seen)
     explained = {name for finding in findings for name in finding.arrays}
     lines = [line for array in wrong if array.name not in explained for line in whereabouts(array)]
     tiny = side_by_side(task, thing, [array.name for array in wrong])

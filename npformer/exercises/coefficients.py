@@ -67,8 +67,8 @@ def fit(wrong: WrongArray) -> list[Coefficient]:
         deviations = [together] * len(trials)
     else:  # a size may stand where it does not belong, so that each trial has coefficients of its own
         deviations = []
-        for alone in zip(terms, errors, scales, strict=True):
-            deviation = _deviations(*([each] for each in alone))
+        for each, error, scale in zip(terms, errors, scales, strict=True):
+            deviation = _deviations([each], [error], [scale])
             if deviation is None:
                 return []
             deviations.append(deviation)

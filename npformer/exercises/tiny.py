@@ -22,7 +22,10 @@ SEEDS = range(3)
 def side_by_side(task: Task, written: Any, wrong: list[str]) -> SideBySide | None:
     """Return the first of the wrong arrays that is wrong in a tiny case too, beside the right one."""
     for trial in tiny_trials(task):
-        arrays = trial.arrays_of(learner(task, written))
+        try:
+            arrays = trial.arrays_of(learner(task, written))
+        except Exception:  # it cannot be shown here; where it raises an error is told elsewhere
+            continue
         for name in [*wrong, *trial.truth]:
             yours, true = arrays.get(name), trial.truth.get(name)
             if yours is None or true is None or max(yours.size, true.size) > ENTRIES:

@@ -48,7 +48,7 @@ def softmax_missing(core: Core, grad_output: Array, cache: Tree) -> Gradients:
     """The gradient of the weights is taken for that of the scores: the softmax between them is left out."""
     grad_weights = grad_output @ _transposed(cache["value"])
     grad_scores, _ = core.dropout.backward(grad_weights, cache["dropout"])
-    return _from_scores(core, grad_scores * cache["mask"], grad_output, cache)
+    return _from_scores(core, grad_scores * cache.get("mask", True), grad_output, cache)
 
 
 @mistake_in(Core, case="ScaledDotProductAttention")
@@ -69,14 +69,17 @@ def dropout_after_softmax(core: Core, grad_output: Array, cache: Tree) -> Gradie
     grad_weights = grad_output @ _transposed(cache["value"])
     grad_scores, _ = core.softmax.backward(grad_weights, cache["softmax"])
     grad_scores, _ = core.dropout.backward(grad_scores, cache["dropout"])
-    return _from_scores(core, grad_scores * cache["mask"], grad_output, cache)
+    return _from_scores(core, grad_scores * cache.get("mask", True), grad_output, cache)
 
 
 @mistake_in(Core, case="ScaledDotProductAttention")
 def value_weighted_before_dropout(core: Core, grad_output: Array, cache: Tree) -> Gradients:
     """The gradient of the value has the weights before dropout, which are not those that the output was made with."""
     (grad_query, grad_key, _), grads = core.backward(grad_output, cache)
-    return (grad_query, grad_key, _transposed(cache["softmax"]["output"]) @ grad_output), grads
+    weights = cache["softmax"]["output"]
+    if core.zero_fully_masked and "mask" in cache:
+        weights = weights * cache["mask"].any(-1, keepdims=True)
+    return (grad_query, grad_key, _transposed(weights) @ grad_output), grads
 
 
 @mistake_in(Core, case="ScaledDotProductAttention")
@@ -109,6 +112,8 @@ def value_without_fully_masked_rows(core: Core, grad_output: Array, cache: Tree)
 @mistake_in(Core, case="ScaledDotProductAttention, zero")
 def mask_missing_on_zeroed_rows(core: Core, grad_output: Array, cache: Tree) -> Gradients:
     """The weights of fully masked rows were set to 0, but their scores get the gradient of uniform ones."""
+    if not core.zero_fully_masked:
+        return core.backward(grad_output, cache)
     grad_weights, _ = core.dropout.backward(grad_output @ _transposed(cache["value"]), cache["dropout"])
     grad_scores, _ = core.softmax.backward(grad_weights, cache["softmax"])
     return _from_scores(core, grad_scores, grad_output, cache)

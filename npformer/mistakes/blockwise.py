@@ -20,7 +20,7 @@ def _transposed(array: Array) -> Array:
 def _scores(core: Core, cache: Tree) -> Array:
     """All scores at once, as on these small cases one can."""
     query, key = cache["query"], cache["key"]
-    return np.where(cache["mask"], core._scale(query) * (query @ _transposed(key)), MASKED_SCORE)
+    return np.where(cache.get("mask", True), core._scale(query) * (query @ _transposed(key)), MASKED_SCORE)
 
 
 def _weights_and_kept(core: Core, cache: Tree) -> tuple[Array, Array]:

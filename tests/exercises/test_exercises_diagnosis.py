@@ -1,0 +1,100 @@
+"""The diagnosis is measured: the catalogue's mistakes alone and in pairs, and held-out ones. -s prints the tables."""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from held_out import HELD_OUT
+
+from npformer.component import Component
+from npformer.exercises import TASKS
+from npformer.exercises.diagnose import Lineup
+from npformer.exercises.grade import Finding
+from npformer.exercises.task import BackwardTask, Task
+from npformer.exercises.trial import Observation, Suspect, trials
+from npformer.exercises.wrong_array import wrong_arrays
+
+SEEDS = 20
+PAIRS = 20  # a task
+BACKWARDS = [name for name, task in TASKS.items() if isinstance(task, BackwardTask)]
+
+
+def _lineup(task: Task, seed: int) -> Lineup:
+    """The task's trials in two situations, the second another one for each seed: fewer than check has."""
+    first, *others = trials(task, seed)
+    if not isinstance(task, BackwardTask):
+        return Lineup(task, [first, *others])
+    return Lineup(task, [first, others[seed % len(others)]])
+
+
+def _observe(lineup: Lineup, suspect: Suspect) -> list[Observation] | None:
+    """What a suspect gives if it can be made and shows, in these trials."""
+    seen = [lineup.observe(suspect, index) for index in range(len(lineup.trials))]
+    observed = [observation for observation in seen if observation is not None]
+    shows = len(observed) == len(seen) and _is_wrong(lineup, observed)
+    return observed if shows else None
+
+
+def _is_wrong(lineup: Lineup, observed: Sequence[Observation]) -> bool:
+    return bool(wrong_arrays(lineup.trials, observed)) or any(observation.conduct for observation in observed)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_mistake_of_the_catalogue_is_named_first(name: str) -> None:
+    named: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        lineup = _lineup(TASKS[name], seed)
+        for suspect in lineup.suspects:
+            observed = _observe(lineup, suspect)
+            if observed is not None:
+                findings = lineup.diagnose(observed)
+                tried[suspect.name] += 1
+                named[suspect.name] += bool(findings) and findings[0].name == suspect.name
+    for suspect_name in tried:
+        print(f"{name:<22} {suspect_name:<60} {named[suspect_name]:>3} of {tried[suspect_name]}")
+    assert tried
+    assert [each for each in tried if named[each] < 0.95 * tried[each]] == []
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_of_two_mistakes_at_least_one_is_named(name: str) -> None:
+    draw = random.Random(name)
+    lineup = Lineup(TASKS[name], trials(TASKS[name], 1))
+    suspects = [suspect for suspect in lineup.suspects if _observe(lineup, suspect) is not None]
+    named = tried = 0
+    while tried < PAIRS:
+        first, second = draw.sample(suspects, 2)
+
+        def both(component: Component, first: Suspect = first, second: Suspect = second) -> Component:
+            planted: Component = second.implementation(first.implementation(component))
+            return planted
+
+        try:
+            observed = [trial.observe(both) for trial in lineup.trials]
+        except (IndexError, KeyError, TypeError, ValueError):  # the second cannot do with what the first left it
+            continue
+        tried += 1
+        assert _is_wrong(lineup, observed), (first.name, second.name)
+        named += bool({first.name, second.name} & {finding.name for finding in lineup.diagnose(observed)})
+    print(f"{name:<22} at least one of two named in {named} of {tried} pairs")
+    assert named >= 0.8 * tried
+
+
+def test_held_out_mistakes_are_never_passed_over_and_mostly_diagnosed() -> None:
+    said = 0
+    for held_out in HELD_OUT:
+        task, findings = _diagnosis_of_held_out(held_out.component, held_out.backward)
+        first = findings[0] if findings else None
+        text = "" if first is None else f"{first.name} {first.path} {first.spoiler}".replace("_", " ")
+        good = all(re.search(pattern, text, re.IGNORECASE) for pattern in held_out.says)
+        said += good
+        print(f"{'yes' if good else 'no ':<4} {task:<20} {held_out.name:<45} {held_out.truth}\n         said: {text}")
+    print(f"{said} of {len(HELD_OUT)} held-out mistakes are diagnosed")
+    assert said >= 0.7 * len(HELD_OUT)
+
+
+def _diagnosis_of_held_out(component: type[Component], backward: object) -> tuple[str, Sequence[Finding]]:
+    raise NotImplementedError(component, backward)
