@@ -16,10 +16,11 @@ from npformer.exercises.diagnose import Lineup
 from npformer.exercises.grade import BLANK, ERROR, SOLVED, WRONG, ArrayGrade, Grade
 from npformer.exercises.judge import changed_forward, judge
 from npformer.exercises.learner import LearnerError, files_of, load_file, telling
+from npformer.exercises.suspects import learner
 from npformer.exercises.task import BackwardTask, Task
 from npformer.exercises.tasks import TASKS
 from npformer.exercises.tiny import side_by_side, tiny_trials
-from npformer.exercises.trial import BackwardTrial, Observation, Trial, learner, trials
+from npformer.exercises.trial import BackwardTrial, Observation, Trial, trials
 from npformer.exercises.whereabouts import whereabouts
 from npformer.exercises.wrong_array import wrong_arrays
 from npformer.gradcheck.verdict import FAIL, PASS

@@ -12,8 +12,9 @@ from npformer.exercises.coefficients import fit
 from npformer.exercises.generic import Slip, slips, symptoms
 from npformer.exercises.grade import CERTAIN, LIKELY, POSSIBLE, Finding
 from npformer.exercises.made_of import products
+from npformer.exercises.suspects import Suspect, suspects
 from npformer.exercises.task import BackwardTask, Task
-from npformer.exercises.trial import Observation, Suspect, Trial, suspects
+from npformer.exercises.trial import Observation, Trial
 from npformer.exercises.wrong_array import WrongArray, same_error, wrong_arrays
 
 CONDUCT = {  # what a backward did that none may do: where that is, and why it matters

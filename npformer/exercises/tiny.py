@@ -9,8 +9,9 @@ import numpy as np
 
 from npformer.component import Array, flatten
 from npformer.exercises.grade import SideBySide
+from npformer.exercises.suspects import learner
 from npformer.exercises.task import TINY, BackwardTask, Task
-from npformer.exercises.trial import BackwardTrial, Trial, learner, trials
+from npformer.exercises.trial import BackwardTrial, Trial, trials
 from npformer.exercises.wrong_array import same_error
 from npformer.gradcheck.cases import signed
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array, Component, Tree, flatten
-from npformer.exercises.task import BackwardTask, Call, ForwardTask, Task, Term, instance_of
+from npformer.exercises.task import BackwardTask, Call, ForwardTask, Task, Term
 from npformer.gradcheck.cases import Case, signed
 from npformer.gradcheck.conduct import fingerprints
 from npformer.gradcheck.sizes import SITUATIONS, Sizes
 from npformer.gradcheck.subject import Subject, silence
-from npformer.mistakes.catalogue import with_backward
 
 SAME = 1e-9  # of the largest entry: runs of one backward differ by roundings, if their sums are in another order
 SEVERAL = 8.0  # times a cotangent with entries near 1, so that clipping shows
@@ -37,23 +36,6 @@ class Observation:
 
     arrays: dict[str, Array | None]
     conduct: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A mistake that has a name.
-
-    Attributes
-    ----------
-    name, explanation : str
-        As in the catalogue.
-    implementation : function
-        For a backward, it takes a component to one with the mistake; for a function, it is the wrong one itself.
-    """
-
-    name: str
-    explanation: str
-    implementation: Callable[..., Any]
 
 
 class Trial(ABC):
@@ -234,29 +216,6 @@ def trials(task: Task, seed: int, all_sizes: Mapping[str, Sizes] = SITUATIONS) -
     elif isinstance(task, ForwardTask):
         for situation, call in task.calls(seed):
             yield ForwardTrial(task, situation, call)
-
-
-def suspects(task: Task) -> list[Suspect]:
-    """Return the mistakes that a task knows by name."""
-    if isinstance(task, BackwardTask):
-        return [
-            Suspect(
-                mistake.name,
-                mistake.explanation,
-                lambda component, mistake=mistake: with_backward(component, mistake.backward, mistake.forward),
-            )
-            for mistake in task.mistakes()
-        ]
-    assert isinstance(task, ForwardTask)
-    return [Suspect(f"{task.name}.{wrong.__name__}", wrong.__doc__ or "", wrong) for wrong in task.wrong]
-
-
-def learner(task: Task, written: Any) -> Callable[..., Any]:
-    """Return a learner's class or function in the form that a trial runs."""
-    if isinstance(task, BackwardTask):
-        return lambda component: instance_of(written, component)
-    function: Callable[..., Any] = written
-    return function
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

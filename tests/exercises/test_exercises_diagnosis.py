@@ -12,8 +12,9 @@ from npformer.component import Component
 from npformer.exercises import TASKS
 from npformer.exercises.diagnose import Lineup
 from npformer.exercises.grade import Finding
+from npformer.exercises.suspects import Suspect
 from npformer.exercises.task import BackwardTask, Task
-from npformer.exercises.trial import Observation, Suspect, trials
+from npformer.exercises.trial import Observation, trials
 from npformer.exercises.wrong_array import wrong_arrays
 
 SEEDS = 20
