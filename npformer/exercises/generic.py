@@ -79,7 +79,7 @@ def _misplaced(trial: Trial, name: str, yours: Array, true: Array) -> Iterator[t
     if true.ndim == 2:
         words = "transposed, then reshaped to fit"
         yield Slip(words, f"Your {label} is the right one, but {words}."), true.T.reshape(true.shape)
-    if isinstance(trial, BackwardTrial):
+    if isinstance(trial, BackwardTrial) and trial.grad_output.ndim > 1:
         for item, which in ((0, "first"), (-1, "last")):
             words = "not summed over the batch"
             yield (

@@ -31,7 +31,7 @@ def blank_file(task: Task) -> str:
     check = f"    npformer exercise check {task.name}"
     hint = f"    npformer exercise hint {task.name}"
     docstring = f'"""{task.statement.strip()}\n\nFill in `{task.blank}`. Then, in this folder:\n\n{check}\n{hint}\n"""'
-    return "\n".join([docstring, "", *imports_for(task, code), "", "", code, ""])
+    return "\n".join([docstring, "", *imports_for(task, whole), "", "", code, ""])
 
 
 def solution_source(task: Task) -> str:
