@@ -55,7 +55,8 @@ def _judge_backward(trials: Sequence[BackwardTrial], written: Any, seed: int) ->
         verdict = worst_verdict(check.verdict for _, check in checks)
         reasons = [f"{check.reason} ({where})" for where, check in checks if check.verdict == verdict != PASS]
         grades.append(ArrayGrade(name, verdict, reasons[0] if reasons else ""))
-    encoder = _encoder_with(trials[0].task.component, written, seed)
+    task = trials[0].task
+    encoder = _encoder_with(task.component, written, seed) if task.in_encoder else None
     if encoder is not None and all(grade.verdict == PASS for grade in grades):
         tokens = np.random.default_rng(seed).integers(0, VOCAB_SIZE, (2, 5))
         report = check_gradients(

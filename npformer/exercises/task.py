@@ -109,6 +109,8 @@ class BackwardTask(Task):
     regions : function, optional
         ``regions(case, cache)`` returns for some arrays the kinds of entries that a mistake may live in, such as
         {"value": {"keys of fully masked rows": mask}}, with masks of booleans in the shape of the array.
+    in_encoder : bool
+        Whether the solution can take the place of `component` in an encoder, where a learner's class is tried at last.
     wrong : functions
         Mistakes beyond the catalogue: ``backward(component, grad_output, cache)`` with a docstring of one line that
         explains it; component and cache are those of `component`.
@@ -120,6 +122,7 @@ class BackwardTask(Task):
     terms: Callable[[Case, Tree, Array], Mapping[str, Iterable[Term]]] | None = None
     paths: Mapping[str, str] = field(default_factory=dict)
     regions: Callable[[Case, Tree], Mapping[str, Mapping[str, Array]]] | None = None
+    in_encoder: bool = True
     wrong: tuple[Callable[..., Any], ...] = ()
 
     def cases(self, seed: int, all_sizes: Mapping[str, Sizes] = SITUATIONS) -> Iterator[tuple[str, Case]]:

@@ -183,6 +183,7 @@ TASK = BackwardTask(
     solution=ScaledDotProductAttention,
     component=RightAttention,
     make=make,
+    in_encoder=False,
     points=8,
     paths={
         "query": "output → weights → softmax → where the mask is open → scores → query",
