@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from held_out import HELD_OUT
+from held_out import HELD_OUT, HeldOut
 
 from npformer.component import Component
 from npformer.exercises import TASKS
@@ -16,6 +16,7 @@ from npformer.exercises.suspects import Suspect
 from npformer.exercises.task import BackwardTask, Task
 from npformer.exercises.trial import Observation, trials
 from npformer.exercises.wrong_array import wrong_arrays
+from npformer.mistakes.catalogue import with_backward
 
 SEEDS = 20
 PAIRS = 20  # a task
@@ -30,12 +31,14 @@ def _lineup(task: Task, seed: int) -> Lineup:
     return Lineup(task, [first, others[seed % len(others)]])
 
 
-def _observe(lineup: Lineup, suspect: Suspect) -> list[Observation] | None:
-    """What a suspect gives if it can be made and shows, in these trials."""
+def _observe(lineup: Lineup, suspect: Suspect) -> tuple[Lineup, list[Observation]]:
+    """What a suspect gives, in the trials in which it raises no error; with none, if it does not show in them."""
     seen = [lineup.observe(suspect, index) for index in range(len(lineup.trials))]
     observed = [observation for observation in seen if observation is not None]
-    shows = len(observed) == len(seen) and _is_wrong(lineup, observed)
-    return observed if shows else None
+    if len(observed) < len(seen):
+        came = [trial for trial, observation in zip(lineup.trials, seen, strict=True) if observation is not None]
+        lineup = Lineup(lineup.task, came)
+    return lineup, observed if _is_wrong(lineup, observed) else []
 
 
 def _is_wrong(lineup: Lineup, observed: Sequence[Observation]) -> bool:
@@ -49,9 +52,9 @@ def test_each_mistake_of_the_catalogue_is_named_first(name: str) -> None:
     for seed in range(SEEDS):
         lineup = _lineup(TASKS[name], seed)
         for suspect in lineup.suspects:
-            observed = _observe(lineup, suspect)
-            if observed is not None:
-                findings = lineup.diagnose(observed)
+            those, observed = _observe(lineup, suspect)
+            if observed:
+                findings = those.diagnose(observed)
                 tried[suspect.name] += 1
                 named[suspect.name] += bool(findings) and findings[0].name == suspect.name
     for suspect_name in tried:
@@ -64,7 +67,7 @@ def test_each_mistake_of_the_catalogue_is_named_first(name: str) -> None:
 def test_of_two_mistakes_at_least_one_is_named(name: str) -> None:
     draw = random.Random(name)
     lineup = Lineup(TASKS[name], trials(TASKS[name], 1))
-    suspects = [suspect for suspect in lineup.suspects if _observe(lineup, suspect) is not None]
+    suspects = [suspect for suspect in lineup.suspects if _observe(lineup, suspect)[1]]
     named = tried = 0
     while tried < PAIRS:
         first, second = draw.sample(suspects, 2)
@@ -85,17 +88,28 @@ def test_of_two_mistakes_at_least_one_is_named(name: str) -> None:
 
 
 def test_held_out_mistakes_are_never_passed_over_and_mostly_diagnosed() -> None:
-    said = 0
+    good = 0
     for held_out in HELD_OUT:
-        task, findings = _diagnosis_of_held_out(held_out.component, held_out.backward)
-        first = findings[0] if findings else None
-        text = "" if first is None else f"{first.name} {first.path} {first.spoiler}".replace("_", " ")
-        good = all(re.search(pattern, text, re.IGNORECASE) for pattern in held_out.says)
-        said += good
-        print(f"{'yes' if good else 'no ':<4} {task:<20} {held_out.name:<45} {held_out.truth}\n         said: {text}")
-    print(f"{said} of {len(HELD_OUT)} held-out mistakes are diagnosed")
-    assert said >= 0.7 * len(HELD_OUT)
+        name, findings = _diagnosis(held_out)
+        said = f"{findings[0].name} {findings[0].path} {findings[0].spoiler}".replace("_", " ") if findings else ""
+        is_good = all(re.search(pattern, said, re.IGNORECASE) for pattern in held_out.says)
+        good += is_good
+        verdict = "yes" if is_good else "no"
+        print(f"{verdict:<4} {name:<20} {held_out.name:<45} {held_out.truth}\n{'':<26}said: {said}")
+    print(f"{good} of {len(HELD_OUT)} held-out mistakes are diagnosed")
+    assert good >= 0.7 * len(HELD_OUT)
 
 
-def _diagnosis_of_held_out(component: type[Component], backward: object) -> tuple[str, Sequence[Finding]]:
-    raise NotImplementedError(component, backward)
+def _diagnosis(held_out: HeldOut) -> tuple[str, Sequence[Finding]]:
+    """The exercise in which a held-out mistake shows, and what is said of it."""
+    suspect = Suspect(
+        held_out.name,
+        held_out.truth,
+        lambda component: with_backward(component, held_out.backward),
+    )
+    for task in TASKS.values():
+        if isinstance(task, BackwardTask) and task.component is held_out.component:
+            lineup, observed = _observe(Lineup(task, trials(task, 0)), suspect)
+            if observed:
+                return task.name, lineup.diagnose(observed)
+    raise AssertionError(f"{held_out.name} passes as right in every exercise")
