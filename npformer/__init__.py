@@ -17,6 +17,7 @@ from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.bert_embedding import BertEmbeddings
 from npformer.bert import BertEncoder, BertModel, BertPooler, make_bert
+from npformer.loss import CrossEntropy
 from npformer.checkpoint import Checkpoint
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "BlockwiseAttention",
     "Checkpoint",
     "Component",
+    "CrossEntropy",
     "Dropout",
     "Embeddings",
     "Encoder",

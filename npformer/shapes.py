@@ -58,7 +58,7 @@ def _check_axes(name: str, array: npt.NDArray[Any], axes: str) -> None:
 
 def check_range(name: str, tokens: npt.NDArray[Any], low: int, high: int) -> None:
     """Check that every token lies in low..high."""
-    for token in (int(tokens.min()), int(tokens.max())):
+    for token in (int(tokens.min(initial=low)), int(tokens.max(initial=low))):
         if not low <= token <= high:
             raise ValueError(f"{name} must lie in {low}..{high}, but {token} is among them")
 
@@ -112,7 +112,7 @@ def check_mask_fits(mask: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
         raise ValueError(f"mask must broadcast to {axes} = {shape}, but its shape {got}")
 
 
-def check_count(name: str, value: int, least: int = 1) -> int:
+def check_count(name: str, value: int, least: float = 1) -> int:
     """Check for a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a whole number, but it is {describe(value)}")

@@ -24,16 +24,25 @@ from npformer.dropout import Dropout
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.feed_forward import PositionwiseFeedForward
+from npformer.gradcheck.inputs import (
+    IGNORED,
+    draw_length_mask,
+    draw_mask,
+    draw_targets,
+    draw_token_types,
+    draw_tokens,
+    draw_x,
+)
 from npformer.gradcheck.sizes import SITUATIONS, Sizes
 from npformer.linear import Linear
-from npformer.masks import length_mask
+from npformer.loss import CrossEntropy
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
 from npformer.shapes import check_choice, check_count
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection
 
 RATE = 0.25
+SMOOTHING = 0.1
 EPS = 1e-5  # of BERT's norms: with its own 1e-12, two nearly equal entries of a row leave nothing but rounding
-LITTLE = 0.03  # times the standard deviation of the other rows
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ def randomise(component: Component, rng: np.random.Generator) -> None:
 def signed(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Array:
     """Return random signs times U[low, high]: no entry is small, and no sum over them is predictable."""
     signs: Array = rng.choice([-1.0, 1.0], shape)
-    return signs * rng.uniform(low, high, shape)
+    return np.asarray(signs * rng.uniform(low, high, shape))  # the product of shape () is a scalar and no array
 
 
 def make_case(name: str, sizes: Sizes, rng: np.random.Generator) -> Case:
@@ -120,29 +129,12 @@ def _has_dropout(component: Component) -> bool:
     return isinstance(component, Dropout) or any(_has_dropout(part) for part in parts if isinstance(part, Component))
 
 
-def _x(s: Sizes, rng: np.random.Generator) -> Array:
-    x = rng.standard_normal((s.batch, s.T_k, s.d_model))
-    x[0, -1] *= LITTLE
-    return x
-
-
-def _mask(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """A random mask, whose first row is open, whose last is fully masked, and whose others are partly masked."""
-    mask = rng.integers(0, 2, shape)
-    mask[..., 0] = 1
-    mask[..., -1] = 0
-    mask = rng.permuted(mask, axis=-1)
-    mask[..., -1, :] = 0
-    mask[..., 0, :] = 1
-    return mask
-
-
 def _mapped(component: Component, s: Sizes, rng: np.random.Generator) -> Case:
-    return Case(component, (_x(s, rng),))
+    return Case(component, (draw_x(s, rng),))
 
 
 def _masked(component: Component, s: Sizes, rng: np.random.Generator) -> Case:
-    return Case(component, (_x(s, rng),), {"mask": _mask((s.batch, 1, s.T_k, s.T_k), rng)})
+    return Case(component, (draw_x(s, rng),), {"mask": draw_mask((s.batch, 1, s.T_k, s.T_k), rng)})
 
 
 def _core(core: Component, s: Sizes, rng: np.random.Generator) -> Case:
@@ -150,50 +142,38 @@ def _core(core: Component, s: Sizes, rng: np.random.Generator) -> Case:
         rng.standard_normal((s.batch, s.num_heads, T, d))
         for T, d in ((s.T_q, s.d_head), (s.T_k, s.d_head), (s.T_k, s.d_head + 1))
     )
-    mask = _mask((s.batch, s.num_heads, s.T_q, s.T_k), rng)
+    mask = draw_mask((s.batch, s.num_heads, s.T_q, s.T_k), rng)
     return Case(core, (query, key, value), {"mask": mask})
 
 
 def _cross(s: Sizes, rng: np.random.Generator) -> Case:
     query = rng.standard_normal((s.batch, s.T_q, s.d_model))
-    mask = _mask((s.batch, 1, s.T_q, s.T_k), rng)
-    return Case(_attention(s), (query, _x(s, rng), _x(s, rng)), {"mask": mask})
-
-
-def _tokens(s: Sizes, rng: np.random.Generator) -> Array:
-    tokens: Array = rng.integers(0, s.vocab_size, (s.batch, s.T_k))
-    tokens[:, -1] = tokens[:, 0]
-    return tokens
+    mask = draw_mask((s.batch, 1, s.T_q, s.T_k), rng)
+    return Case(_attention(s), (query, draw_x(s, rng), draw_x(s, rng)), {"mask": mask})
 
 
 def _model(s: Sizes, rng: np.random.Generator) -> Case:
     encoder = make_encoder(1, s.d_model, s.num_heads, s.d_ff, RATE, activation="gelu")
     model = TokenEncoder(Embeddings(s.d_model, s.vocab_size), PositionalEncoding(s.d_model, RATE), encoder)
-    return Case(model, (_tokens(s, rng),), {"mask": _length_mask(s, rng)})
-
-
-def _length_mask(s: Sizes, rng: np.random.Generator) -> Array:
-    """The mask of random lengths, of which one is 0; with a length of 1 no weight would depend on a score."""
-    lengths = rng.integers(min(2, s.T_k), s.T_k + 1, s.batch)
-    lengths[1:2] = 0
-    return length_mask(lengths, s.T_k)
+    return Case(model, (draw_tokens(s, rng),), {"mask": draw_length_mask(s, rng)})
 
 
 def _bert(s: Sizes) -> BertModel:
     return make_bert(1, s.d_model, s.num_heads, s.d_ff, s.vocab_size, s.T_k + 1, 2, RATE, eps=EPS)
 
 
-def _token_types(s: Sizes, rng: np.random.Generator) -> Array:
-    return rng.integers(0, 2, (s.batch, s.T_k))
-
-
 def _bert_embeddings(s: Sizes, rng: np.random.Generator) -> Case:
     embeddings = BertEmbeddings(s.d_model, s.vocab_size, s.T_k + 1, dropout=RATE, eps=EPS)
-    return Case(embeddings, (_tokens(s, rng), _token_types(s, rng)))
+    return Case(embeddings, (draw_tokens(s, rng), draw_token_types(s, rng)))
 
 
 def _bert_model(s: Sizes, rng: np.random.Generator) -> Case:
-    return Case(_bert(s), (_tokens(s, rng), _token_types(s, rng)), {"mask": _length_mask(s, rng)})
+    return Case(_bert(s), (draw_tokens(s, rng), draw_token_types(s, rng)), {"mask": draw_length_mask(s, rng)})
+
+
+def _loss(s: Sizes, rng: np.random.Generator) -> Case:
+    logits = rng.standard_normal((s.batch, s.T_k, s.vocab_size))
+    return Case(CrossEntropy(label_smoothing=SMOOTHING, ignore_index=IGNORED), (logits, draw_targets(s, rng)))
 
 
 def _attention(s: Sizes) -> MultiHeadedAttention:
@@ -234,13 +214,14 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "EncoderLayer, post-norm": lambda s, rng: _masked(_layer(s, False, AnnotatedLayerNorm(s.d_model)), s, rng),
     "Encoder": lambda s, rng: _masked(Encoder([_layer(s, True), _layer(s, False)], LayerNorm(s.d_model)), s, rng),
     "SharedEncoder": lambda s, rng: _masked(SharedEncoder(_layer(s, True), 2, LayerNorm(s.d_model)), s, rng),
-    "Embeddings": lambda s, rng: Case(Embeddings(s.d_model, s.vocab_size), (_tokens(s, rng),)),
+    "Embeddings": lambda s, rng: Case(Embeddings(s.d_model, s.vocab_size), (draw_tokens(s, rng),)),
     "PositionalEncoding": lambda s, rng: _mapped(PositionalEncoding(s.d_model, RATE), s, rng),
     "TokenEncoder": _model,
     "BertEmbeddings": _bert_embeddings,
-    "BertEncoder": lambda s, rng: Case(_bert(s).encoder, (_tokens(s, rng),), {"mask": _length_mask(s, rng)}),
+    "BertEncoder": lambda s, rng: Case(_bert(s).encoder, (draw_tokens(s, rng),), {"mask": draw_length_mask(s, rng)}),
     "BertPooler": lambda s, rng: _mapped(BertPooler(s.d_model), s, rng),
     "BertModel": _bert_model,
+    "CrossEntropy": _loss,
     "Checkpoint": lambda s, rng: _masked(
         Checkpoint(PreNormSublayerConnection(_attention(s), LayerNorm(s.d_model), RATE)), s, rng
     ),
