@@ -21,6 +21,7 @@ for module in (  # each registers its mistakes, and this is their order
     "encoder",
     "embedding",
     "bert",
+    "loss",
     "checkpoint",
     "anywhere",
 ):

@@ -129,7 +129,7 @@ def test_npformer_rejects_what_gradcheck_accepts(name: str) -> None:
 def test_gradcheck_rejects_a_misplaced_eps_only_where_the_variance_is_small(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("npformer.gradcheck.cases.LITTLE", 1.0)
+    monkeypatch.setattr("npformer.gradcheck.inputs.LITTLE", 1.0)
     for seed in SEEDS:
         case = make_case("LayerNorm", SIZES, np.random.default_rng(seed))
         planted = plant(MISTAKES[name], case.component)

@@ -11,6 +11,7 @@ from rewrites import (
     composites,
     embedding,
     linear,
+    loss,
     norm,
 )  # they register what they define
 from rewrites.functions import as_functions
@@ -26,6 +27,7 @@ __all__ = [
     "composites",
     "embedding",
     "linear",
+    "loss",
     "norm",
     "plant",
 ]
