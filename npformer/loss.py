@@ -22,7 +22,8 @@ class CrossEntropy(Component):
 
         grad_logits_j = -grad_y/N Σ_v q_v (δ_vj - p_j) = grad_y/N (p_j - q_j)        0 where a position does not count
 
-    Targets are integers and have no gradient (None).
+    Targets are integers and have no gradient (None). Where the p of a target is within rounding of 1, so is its loss of
+    0 without smoothing.
 
     Parameters
     ----------
