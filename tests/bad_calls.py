@@ -45,7 +45,7 @@ def assigned(component: Any, **parameters: Any) -> Any:
 
 
 def names() -> dict[str, Any]:
-    """Make all that calls may name: batch 3, T 4, T_k 5, d_model 6, 2 heads, 7 tokens."""
+    """Make all that calls may name: batch 3, T 4, T_k 5, d_model 6, 2 heads, 7 tokens, 6 classes."""
     rng = np.random.default_rng(0)
     mha, norm = npformer.MultiHeadedAttention(2, 6, rng=rng), npformer.LayerNorm(6)
     layer = npformer.make_encoder(1, 6, 2, 8, rng=rng).layers[0]
@@ -80,12 +80,15 @@ def names() -> dict[str, Any]:
         "bert_encoder": bert.encoder,
         "bert_embeddings": npformer.BertEmbeddings(6, 7, 9, dropout=0.5, rng=rng),
         "pooler": bert.pooler,
+        "loss": npformer.CrossEntropy(0.1),
+        "ignoring": npformer.CrossEntropy(ignore_index=-100),
     }
     arrays = {name: rng.standard_normal((3, T, 6)) for name, T in (("x", 4), ("key", 5))}
     tools = {"np": np, "rng": rng, "Random": Random, "Same": Same, "Narrow": Narrow, "assigned": assigned}
     checks = {name: getattr(gradcheck, name) for name in ("check_gradients", "hvp", "discriminating_cases")}
     functions = checks | {"Verification": verify.Verification}
-    return vars(npformer) | functions | parts | arrays | tools | {"tokens": rng.integers(0, 7, (3, 4))}
+    integers = {"tokens": rng.integers(0, 7, (3, 4)), "targets": rng.integers(0, 6, (3, 4))}
+    return vars(npformer) | functions | parts | arrays | tools | integers
 
 
 def fill(calls: dict[str, str] | Iterable[str], bad: Bad) -> Bad:

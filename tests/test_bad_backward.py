@@ -180,7 +180,22 @@ BAD_POOLED: Bad = {
     ),
 }
 
-BAD = fill(BACKWARDS, BAD_GRADIENTS) | fill(POOLED, BAD_POOLED) | ASSIGNED | GIVEN
+OF_LOSSES = ["loss.backward({}, loss.forward(x, targets)[1])", "ignoring.backward({}, ignoring.forward(x, targets)[1])"]
+BAD_OF_LOSSES: Bad = {
+    **each(
+        TypeError,
+        f"grad_output must be a NumPy array of {FLOATS}",
+        {"1.0": "it is a float", "[1.0]": "it is a list", "None": "it is None"},
+    ),
+    "np.array(1)": (TypeError, f"grad_output must be {FLOATS}, but its dtype is int64"),
+    **each(
+        ValueError,
+        "grad_output must have the output's shape ()",
+        {"np.ones(1)": "its shape is (1,)", "x[..., 0]": "its shape is (3, 4)", "x": "its shape is (3, 4, 6)"},
+    ),
+}
+
+BAD = fill(BACKWARDS, BAD_GRADIENTS) | fill(POOLED, BAD_POOLED) | fill(OF_LOSSES, BAD_OF_LOSSES) | ASSIGNED | GIVEN
 
 
 @pytest.mark.parametrize(("call", "kind", "sentence"), [(call, *bad) for call, bad in BAD.items()], ids=list(BAD))

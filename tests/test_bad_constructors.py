@@ -120,6 +120,25 @@ NUMBERS: Bad = {
             ValueError, "eps must lie in (0, inf)", {"0": "it is 0", "-0.0": "it is -0.0", "-1": "it is -1"} | NAN | INF
         ),
     ),
+    **fill(
+        ["CrossEntropy({})", "CrossEntropy(label_smoothing={})"],
+        {
+            **each(TypeError, "label_smoothing must be a number", NO_NUMBERS | NO_RATES | {"None": "it is None"}),
+            **each(
+                ValueError,
+                "label_smoothing must lie in [0, 1)",
+                {"1": "it is 1", "1.0": "it is 1.0", "-0.1": "it is -0.1"} | NAN | INF,
+            ),
+        },
+    ),
+    **fill(
+        ["CrossEntropy(0.1, {})", "CrossEntropy(ignore_index={})"],
+        each(
+            TypeError,
+            "ignore_index must be a whole number",
+            {"-100.0": "it is a float", "True": "it is a bool", "'-100'": "it is a str", "[0, 1]": "it is a list"},
+        ),
+    ),
     **fill(SCALES, each(TypeError, "scale must be a number", NO_NUMBERS)),
     **fill(SCALES, each(ValueError, "scale must lie in (-inf, inf)", {"-float('inf')": "it is -inf"} | NAN | INF)),
 }
@@ -286,6 +305,8 @@ GOOD = [
     "ScaledDotProductAttention(scale=-1)",
     "BlockwiseAttention(block_size=(np.int64(6), 10**9))",
     "Embeddings(6, 7, scale=0)",
+    "CrossEntropy(np.float32(0.5), np.int64(-100))",
+    "CrossEntropy(0, None)",
     "Encoder((layer,))",
     "Encoder([norm], None)",
     "GivenMasks(iter([x, x > 0, tokens]))",

@@ -30,6 +30,7 @@ ANY_AXES = {f"{part}.forward({{}})": "x" for part in ("relu", "gelu", "tanh", "s
 ANY_AXES["dropout.forward({}, rng=rng)"] = "x"
 LAST_AXIS = {f"{part}.forward({{}})": "d_model" for part in ("norm", "annotated", "feed_forward", "pre", "post")}
 LAST_AXIS |= {"linear.forward({})": "d_in", "softmax.forward({})": "T"}
+LOGITS = {f"{part}.forward({{}}, targets)": "logits" for part in ("loss", "ignoring")}
 SEQUENCE = {f"{part}.forward({{}}, rng=rng)": "x" for part in ("positions", "layer", "encoder", "shared", "checkpoint")}
 SEQUENCE["pooler.forward({})"] = "x"
 SEQUENCE["mha.forward({}, rng=rng)"] = "query"
@@ -62,7 +63,7 @@ WIDTHS = {
 }
 TOGETHER = "key and value must be given together, or neither for self-attention, but"
 INPUTS: Bad = {
-    **fill(ANY_AXES | dict.fromkeys(LAST_AXIS, "x") | SEQUENCE | CORE, BAD_INPUTS),
+    **fill(ANY_AXES | dict.fromkeys(LAST_AXIS, "x") | SEQUENCE | CORE | LOGITS, BAD_INPUTS),
     **fill(CROSS, {argument: bad for argument, bad in BAD_INPUTS.items() if argument != "None"}),
     **fill(LAST_AXIS, {"np.ones(())": (ValueError, "x must have the axes (..., {}), but its shape is ()")}),
     **fill(
@@ -73,6 +74,7 @@ INPUTS: Bad = {
             {"x[0]": "its shape is (4, 6)", "x[None]": "its shape is (1, 3, 4, 6)"},
         ),
     ),
+    **fill(LOGITS, {"np.ones(())": (ValueError, "{} must have the axes (..., num_classes), but its shape is ()")}),
     **fill(WIDTHS, {"x[..., :5]": (ValueError, "{}")}),
     "core.forward(x[0, 0], x, x)": (ValueError, "query must have the axes (..., T_q, d_k), but its shape is (6,)"),
     "core.forward(x, x[0, 0], x)": (ValueError, "key must have the axes (..., T_k, d_k), but its shape is (6,)"),
@@ -159,6 +161,39 @@ TOKEN_TYPES = fill(
 ) | {
     f"{part}.forward(np.zeros((1, 10), int), rng=rng)": (ValueError, TOO_LONG)
     for part in ("bert_embeddings", "bert_encoder", "bert")
+}
+
+ROWS = "logits without its last axis has shape"
+IGNORING = "targets other than ignore_index=-100 must lie in 0..5"
+TARGETS = fill(
+    {"loss.forward(x, {})": "targets", "ignoring.forward(x, {})": "targets"},
+    {
+        **each(
+            TypeError,
+            "{} must be a NumPy array of integers",
+            {"targets.tolist()": "it is a list", "3": "it is an int", "None": "it is None"},
+        ),
+        **each(
+            TypeError,
+            "{} must be integers",
+            {
+                "x": "its dtype is float64",
+                "targets.astype(bool)": "its dtype is bool",
+                "targets * 1j": "its dtype is complex128",
+            },
+        ),
+        "targets[:, :0]": (ValueError, "{} must have at least one entry, but its shape is (3, 0)"),
+        "targets[0]": (ValueError, f"{{}} has shape (4,), but {ROWS} (3, 4)"),
+        "targets[:1]": (ValueError, f"{{}} has shape (1, 4), but {ROWS} (3, 4)"),
+        "targets[..., None]": (ValueError, f"{{}} has shape (3, 4, 1), but {ROWS} (3, 4)"),
+        "np.array(1)": (ValueError, f"{{}} has shape (), but {ROWS} (3, 4)"),
+    },
+) | {
+    "loss.forward(x, np.full((3, 4), 6))": (ValueError, "targets must lie in 0..5, but 6 is among them"),
+    "loss.forward(x, np.full((3, 4), -1))": (ValueError, "targets must lie in 0..5, but -1 is among them"),
+    "loss.forward(x, np.full((3, 4), -100))": (ValueError, "targets must lie in 0..5, but -100 is among them"),
+    "ignoring.forward(x, np.full((3, 4), 6))": (ValueError, f"{IGNORING}, but 6 is among them"),
+    "ignoring.forward(x, np.repeat([[-100, -1, 0]], 4, axis=0).T)": (ValueError, f"{IGNORING}, but -1 is among them"),
 }
 
 ATTENDING = [f"{part}.forward(x" for part in ("mha", "pre", "post", "layer", "encoder", "shared", "checkpoint")]
@@ -260,7 +295,7 @@ SOURCES: Bad = {
         "masks[0] must have shape (3, 4, 8), but its shape is (4, 8)",
     ),
 }
-BAD = INPUTS | TOKENS | TOKEN_TYPES | MASKS | SOURCES
+BAD = INPUTS | TOKENS | TOKEN_TYPES | TARGETS | MASKS | SOURCES
 GOOD = [
     "relu.forward(np.ones(()))",
     "linear.forward(x[0, 0])",
@@ -271,6 +306,8 @@ GOOD = [
     "core.forward(x[0], key[0], key[0, :, :2])",
     "blockwise.forward(x[0], key[0], key[0, :, :2], np.array(1))",
     "embeddings.forward(tokens.astype('>u2'))",
+    "loss.forward(x[0, 0], np.array(5))",
+    "ignoring.forward(x, np.full((3, 4), -100))",
     "mha.forward(x, mask=None)",
     "checkpoint.forward(x, None, rng)",
     "checkpoint.forward(x, rng=np.random.RandomState(0))",
