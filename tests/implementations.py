@@ -84,10 +84,11 @@ class Trial:
         inputs = tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in recording.inputs)
         assert recording.grad_output is not None
         grad_output, options = recording.grad_output.astype(dtype), recording.options
-        batch = len(grad_output)
+        batch = len(inputs[0])
         permutation = np.random.default_rng(self.seed).permutation(batch) if self.permuted else np.arange(batch)
         if self.permuted:
-            inputs, grad_output = tuple(x[permutation] for x in inputs), grad_output[permutation]
+            inputs = tuple(x[permutation] for x in inputs)
+            grad_output = grad_output[permutation] if grad_output.ndim else grad_output  # that of a loss has no batch
             options = {name: _permuted(value, permutation) for name, value in options.items()}
         if self.rewrites:  # they use their parts as they like: output and gradients alone have their names
             component = component.astype(dtype)
@@ -101,7 +102,9 @@ class Trial:
             arrays = {name: run[name] for name in [*run, *run.aliases]}
         back = np.argsort(permutation)
         return {
-            name: array if name.rpartition(".")[2] in PARAMETER_GRADIENTS or len(array) != batch else array[back]
+            name: array[back]
+            if array.shape[:1] == (batch,) and name.rpartition(".")[2] not in PARAMETER_GRADIENTS
+            else array
             for name, array in arrays.items()
         }
 
