@@ -10,17 +10,20 @@ import numpy as np
 
 from npformer.component import Component
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
-from npformer.encoder import make_encoder
+from npformer.encoder import Encoder, make_encoder
 from npformer.exercises.grade import ArrayGrade
 from npformer.exercises.task import instance_of
 from npformer.exercises.trial import BackwardTrial, ForwardTrial, Trial
-from npformer.gradcheck import Report, check_gradients
+from npformer.gradcheck import Report, check_gradients, randomise
 from npformer.gradcheck.report import worst_verdict
 from npformer.gradcheck.verdict import FAIL, PASS
+from npformer.norm import AnnotatedLayerNorm
 
 OF_FORWARD = 1e-9  # of the largest entry: forward is given, and may be written differently, but not be another function
 OF_FUNCTION = 1e-11  # of the largest entry: two right forms of a formula may differ by rounding, as exp magnifies it
 VOCAB_SIZE = 8
+MANY = 100  # entries of all gradients, above which slopes are along directions: wrong entries are found as well
+DIRECTIONS = 2
 WITHIN = "an encoder that uses it"
 
 
@@ -48,7 +51,15 @@ def _judge_backward(trials: Sequence[BackwardTrial], written: Any, seed: int) ->
     reports: dict[str, Report] = {}
     for trial in trials:
         instance = instance_of(written, trial.case.component)
-        reports[trial.situation] = check_gradients(instance, *trial.case.inputs, seed=seed, **trial.case.options)
+        many = sum(array.size for array in trial.truth.values()) > MANY
+        reports[trial.situation] = check_gradients(
+            instance,
+            *trial.case.inputs,
+            directions=DIRECTIONS if many else None,
+            jointly=many,
+            seed=seed,
+            **trial.case.options,
+        )
     grades = []
     for name in dict.fromkeys(check.name for report in reports.values() for check in report.checks):
         checks = [(where, check) for where, report in reports.items() for check in report.checks if check.name == name]
@@ -60,7 +71,7 @@ def _judge_backward(trials: Sequence[BackwardTrial], written: Any, seed: int) ->
     if encoder is not None and all(grade.verdict == PASS for grade in grades):
         tokens = np.random.default_rng(seed).integers(0, VOCAB_SIZE, (2, 5))
         report = check_gradients(
-            encoder, tokens, directions=2, jointly=True, seed=seed, rng=np.random.default_rng(seed)
+            encoder, tokens, directions=DIRECTIONS, jointly=True, seed=seed, rng=np.random.default_rng(seed)
         )
         wrong = [check.name for check in report.checks if check.verdict != PASS]
         reason = f"the gradient of {wrong[0]} is wrong in it" if wrong else ""
@@ -71,8 +82,10 @@ def _judge_backward(trials: Sequence[BackwardTrial], written: Any, seed: int) ->
 def _encoder_with(component: type[Component], written: Any, seed: int) -> TokenEncoder | None:
     """Return an encoder in which a learner's class has taken the place of a component; None if it has none of these."""
     rng = np.random.default_rng(seed)
-    encoder = make_encoder(2, 6, 3, 7, 0.25, activation="gelu", norm_first=bool(seed % 2), rng=rng)
+    pre, post = (make_encoder(1, 6, 3, 7, 0.25, "gelu", first, rng=rng) for first in (True, False))
+    encoder = Encoder([*pre.layers, *post.layers], AnnotatedLayerNorm(6))
     model = TokenEncoder(Embeddings(6, VOCAB_SIZE, rng=rng), PositionalEncoding(6, 0.25), encoder)
+    randomise(model, rng)
     places = [part for part in _parts(model) if type(part) is component]
     for part in places:
         part.__class__ = written

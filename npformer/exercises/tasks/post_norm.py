@@ -21,14 +21,13 @@ Shapes: x, update, dropped, total, output and their gradients (batch, T, d_model
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from npformer import Dropout, LayerNorm
 from npformer import PostNormSublayerConnection as RightConnection
 from npformer.component import Array, Component, Tree
-from npformer.dropout import RandomSource
 from npformer.exercises.task import BackwardTask, Term
 from npformer.gradcheck import Case
 from npformer.mistakes.catalogue import Gradients
@@ -41,10 +40,10 @@ class PostNormSublayerConnection(Component):
     dropout: Dropout
     norm: LayerNorm
 
-    def forward(self, x: Array, mask: Array | None = None, rng: RandomSource | None = None) -> tuple[Array, Tree]:
+    def forward(self, x: Array, **options: Any) -> tuple[Array, Tree]:
         cache: Tree = {}
-        update, cache["sublayer"] = self.sublayer.forward(x, mask=mask, rng=rng)
-        dropped, cache["dropout"] = self.dropout.forward(update, rng=rng)
+        update, cache["sublayer"] = self.sublayer.forward(x, **options)
+        dropped, cache["dropout"] = self.dropout.forward(update, rng=options.get("rng"))
         output, cache["norm"] = self.norm.forward(x + dropped)
         return output, cache
 

@@ -21,14 +21,13 @@ Shapes: x, normed, update, dropped, output and their gradients (batch, T, d_mode
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from npformer import Dropout, LayerNorm
 from npformer import PreNormSublayerConnection as RightConnection
 from npformer.component import Array, Component, Tree
-from npformer.dropout import RandomSource
 from npformer.exercises.task import BackwardTask, Term
 from npformer.gradcheck import Case
 from npformer.mistakes.catalogue import Gradients
@@ -41,11 +40,11 @@ class PreNormSublayerConnection(Component):
     sublayer: Component
     dropout: Dropout
 
-    def forward(self, x: Array, mask: Array | None = None, rng: RandomSource | None = None) -> tuple[Array, Tree]:
+    def forward(self, x: Array, **options: Any) -> tuple[Array, Tree]:
         cache: Tree = {}
         normed, cache["norm"] = self.norm.forward(x)
-        update, cache["sublayer"] = self.sublayer.forward(normed, mask=mask, rng=rng)
-        dropped, cache["dropout"] = self.dropout.forward(update, rng=rng)
+        update, cache["sublayer"] = self.sublayer.forward(normed, **options)
+        dropped, cache["dropout"] = self.dropout.forward(update, rng=options.get("rng"))
         return x + dropped, cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
