@@ -190,7 +190,7 @@ def _judge(heard: _Heard, status: int, late: bool, seconds: float) -> Outcome[Re
         if number == signal.SIGKILL and not late:
             ended += ", as by a system that runs out of memory"
         return Outcome(None, printed, ended, _stack(heard.dump.decode("ascii", "replace")))
-    if status or not heard.message:
+    if not heard.message:
         return Outcome(None, printed, f"it ended the process with exit status {os.waitstatus_to_exitcode(status)}")
     try:
         result, ended = pickle.loads(heard.message)

@@ -121,10 +121,11 @@ def files_of(thing: object) -> set[str]:
     ['learner.py']
     """
     if isinstance(thing, types.ModuleType):
-        return {thing.__file__} if getattr(thing, "__file__", None) else set()
+        file: str | None = getattr(thing, "__file__", None)
+        return {file} if file else set()
     if isinstance(thing, type):
-        family = [each for each in thing.__mro__ if each.__module__ == thing.__module__]
-        functions = [function for each in family for member in vars(each).values() for function in _functions(member)]
+        members = [member for each in thing.__mro__ for member in vars(each).values()]
+        functions = [each for member in members for each in _functions(member) if each.__module__ == thing.__module__]
     else:
         functions = _functions(thing)
         if not functions:

@@ -31,7 +31,7 @@ def blank_file(task: Task) -> str:
     check = f"    npformer exercise check {task.name}"
     hint = f"    npformer exercise hint {task.name}"
     docstring = f'"""{task.statement.strip()}\n\nFill in `{task.blank}`. Then, in this folder:\n\n{check}\n{hint}\n"""'
-    return "\n".join([docstring, "", *imports_for(task, whole), "", "", code, ""])
+    return "\n".join([docstring, "", *imports_for(task, code), "", "", code, ""])
 
 
 def solution_source(task: Task) -> str:
@@ -52,7 +52,7 @@ def body_lines(source: str, blank: str) -> tuple[int, int]:
 
 def imports_for(task: Task, code: str) -> list[str]:
     """Return the import statements of the solution's module that some code needs."""
-    used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+    used = {"np", *(node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name))}
     lines = []
     for statement in ast.parse(inspect.getsource(sys.modules[task.solution.__module__])).body:
         if isinstance(statement, ast.Import | ast.ImportFrom):

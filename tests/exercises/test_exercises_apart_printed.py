@@ -13,10 +13,13 @@ from npformer.exercises.apart import ENDS, run_apart
 SHORT = 0.3  # seconds: for work that would never end
 
 
-def _python(program: str, *options: str) -> tuple[str, str]:
+def _python(program: str, *options: str, typed: str = "") -> tuple[str, str]:
     """Return what a fresh process writes to stdout and stderr."""
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
     program = f"from npformer.exercises.apart import run_apart\n{program}"
-    done = subprocess.run([sys.executable, *options, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, *options, "-c", program], capture_output=True, text=True, check=True, env=env, input=typed
+    )
     return done.stdout, done.stderr
 
 
@@ -52,13 +55,18 @@ def test_last_words_without_a_line_end_survive_a_crash() -> None:
     assert run_apart(work).printed == "last"
 
 
+def test_what_is_typed_for_the_parent_is_not_read_apart() -> None:
+    program = "import os, sys\nprint(run_apart(lambda: (sys.stdin.read(), os.read(0, 9))).result, sys.stdin.read())\n"
+    assert _python(program, typed="for the parent") == ("('', b'') for the parent\n", "")
+
+
 def test_what_the_parent_has_in_its_buffers_is_printed_once() -> None:
     program = (
         "import atexit, sys\n"
         "atexit.register(print, 'at exit')\n"
         "print('before')\n"
         "print('to stderr', end='', file=sys.stderr)\n"
-        "print(run_apart(lambda: print('apart')).printed, end='')\n"
+        "print(run_apart(lambda: print('apart', file=sys.__stdout__)).printed, end='')\n"
     )
     assert _python(program) == ("before\napart\nat exit\n", "to stderr")
 

@@ -1,8 +1,7 @@
 """The layers of a stack start as copies of one layer.
 
 Return a list of N copies of module, a Component, which may have children, and lists of them. Each copy has the values
-of the original, and nothing in common with it or with another copy: whoever trains one changes no other. The original
-stays as it is.
+of the original, and nothing in common with it or with another copy: whoever trains one changes no other.
 """
 
 from __future__ import annotations
