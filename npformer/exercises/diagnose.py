@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, permutations
 
 import numpy as np
@@ -12,11 +13,14 @@ from npformer.exercises.coefficients import fit
 from npformer.exercises.generic import Slip, slips, symptoms
 from npformer.exercises.grade import CERTAIN, LIKELY, POSSIBLE, Finding
 from npformer.exercises.made_of import products
+from npformer.exercises.structural import structural
+from npformer.exercises.substitutions import substitutions
 from npformer.exercises.suspects import Suspect, suspects
 from npformer.exercises.task import BackwardTask, Task
-from npformer.exercises.trial import Observation, Trial
+from npformer.exercises.trial import BackwardTrial, Observation, Trial
 from npformer.exercises.wrong_array import WrongArray, same_error, wrong_arrays
 
+ORDER = (CERTAIN, LIKELY, POSSIBLE)
 CONDUCT = {  # what a backward did that none may do: where that is, and why it matters
     "writes into grad_output": ("grad_output", "grad_output is changed in place, but others may still need it."),
     "writes into the cache": (
@@ -47,6 +51,7 @@ class Lineup:
         self.task = task
         self.trials = list(trials)
         self.suspects = suspects(task)
+        self.structural = structural(self.trials[0].case.component) if isinstance(self.trials[0], BackwardTrial) else []
         self._observed: dict[tuple[str, int], Observation | None] = {}
 
     def observe(self, suspect: Suspect, index: int) -> Observation | None:
@@ -66,12 +71,21 @@ class Lineup:
         is explained by itself; arrays that nothing explains are those of two mistakes together, perhaps.
         """
         wrong = wrong_arrays(self.trials, observed)
-        whole = [suspect for suspect in self.suspects if self._gives_all(suspect, observed)]
-        if whole:
-            return tuple(self._named(suspect, wrong, CERTAIN) for suspect in whole)
+        for known in (self.suspects, self.structural):
+            if whole := [suspect for suspect in known if self._gives_all(suspect, observed)]:
+                return tuple(self._named(suspect, wrong, CERTAIN) for suspect in whole)
         findings = [finding for array in wrong for finding in self._of_array(array)]
         findings += self._of_conduct(frozenset().union(*(observation.conduct for observation in observed)))
-        return tuple(_joined(findings))
+        catalogue = {suspect.name for suspect in self.suspects}
+        return tuple(
+            sorted(
+                _joined(findings), key=lambda finding: (ORDER.index(finding.sureness), finding.name not in catalogue)
+            )
+        )
+
+    def _order(self, finding: Finding) -> tuple[int, bool]:
+        """The surest first, and of these the mistakes that have a name."""
+        return ORDER.index(finding.sureness), all(finding.name != suspect.name for suspect in self.suspects)
 
     def _gives_all(self, suspect: Suspect, observed: Sequence[Observation]) -> bool:
         for index, (trial, yours) in enumerate(zip(self.trials, observed, strict=True)):
@@ -86,11 +100,20 @@ class Lineup:
 
     def _of_array(self, wrong: WrongArray) -> list[Finding]:
         """Return what explains one array; each sort of explanation is tried only where those before it know nothing."""
-        sorts = (self._by_name, self._by_slip, self._by_terms, self._by_pair, self._by_products, self._by_symptoms)
+        sorts = (
+            self._by_name,
+            self._by_slip,
+            self._by_terms,
+            self._by_substitution,
+            self._by_pair,
+            self._by_products,
+            self._by_symptoms,
+        )
         return next((findings for sort in sorts if (findings := sort(wrong))), [])
 
     def _by_name(self, wrong: WrongArray) -> list[Finding]:
-        alike = (suspect for suspect in self.suspects if wrong.is_explained_by(self._arrays(suspect, wrong.name)))
+        known = self.suspects + self.structural
+        alike = (suspect for suspect in known if wrong.is_explained_by(self._arrays(suspect, wrong.name)))
         return [self._named(suspect, [wrong], LIKELY) for suspect in islice(alike, 1)]
 
     def _by_slip(self, wrong: WrongArray) -> list[Finding]:
@@ -101,6 +124,13 @@ class Lineup:
         return [
             Finding((wrong.name,), coefficient.what, LIKELY, exactly, coefficient.term.path, coefficient.in_full)
             for coefficient in fit(wrong)
+        ]
+
+    def _by_substitution(self, wrong: WrongArray) -> list[Finding]:
+        return [
+            replace(finding, path=each.path or finding.path)
+            for each in islice(substitutions(wrong), 1)
+            for finding in [self._slip(wrong, each.slip, LIKELY)]
         ]
 
     def _by_pair(self, wrong: WrongArray) -> list[Finding]:
@@ -184,7 +214,7 @@ def _leaves_right(wrong: WrongArray, array: Array | None) -> bool:
 
 
 def _joined(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings, those of one name as one, the surest first."""
+    """Return the findings, those of one name as one."""
     by_name: dict[str, Finding] = {}
     for finding in findings:
         known = by_name.get(finding.name)
@@ -195,5 +225,4 @@ def _joined(findings: Iterable[Finding]) -> list[Finding]:
             spoiler = known.spoiler if finding.spoiler in known.spoiler else f"{known.spoiler} {finding.spoiler}"
             evidence = known.evidence if finding.evidence in known.evidence else f"{known.evidence}; {finding.evidence}"
             by_name[finding.name] = Finding(arrays, known.name, known.sureness, evidence, known.path, spoiler)
-    order = (CERTAIN, LIKELY, POSSIBLE)
-    return sorted(by_name.values(), key=lambda finding: order.index(finding.sureness))
+    return list(by_name.values())

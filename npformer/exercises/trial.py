@@ -16,7 +16,7 @@ from npformer.exercises.task import BackwardTask, Call, ForwardTask, Task, Term
 from npformer.gradcheck.cases import Case, signed
 from npformer.gradcheck.conduct import fingerprints
 from npformer.gradcheck.sizes import SITUATIONS, Sizes
-from npformer.gradcheck.subject import Subject, silence
+from npformer.gradcheck.subject import Subject, named_gradients, silence
 
 SAME = 1e-9  # of the largest entry: runs of one backward differ by roundings, if their sums are in another order
 SEVERAL = 8.0  # times a cotangent with entries near 1, so that clipping shows
@@ -151,6 +151,10 @@ class BackwardTrial(Trial):
         if not _same(subject.backward(self.grad_output.copy(), cache), gradients):
             yield "uses what another forward left behind"
 
+    def gradients(self, component: Component, cache: Tree, grad_output: Array) -> dict[str, Any]:
+        """Return the gradients by name that a component makes of a cache and a cotangent."""
+        return named_gradients(component, list(self.given)[:-1], grad_output, cache)
+
     def alone(self, item: int) -> dict[str, Array]:
         """Return the gradients that one item of the batch makes, for backward is linear."""
         of_one = np.zeros_like(self.grad_output)
@@ -166,9 +170,8 @@ class BackwardTrial(Trial):
 
     @cached_property
     def known(self) -> dict[str, Array]:
-        own = {f"cache {name!r}": leaf for name, leaf in flatten(self.cache).items() if _is_float(leaf)}
-        parameters = flatten(self.case.component.parameters())
-        return own | self.given | parameters | {"output": self.output}
+        cached = {name: leaf for name, leaf in flatten(self.cache).items() if _is_float(leaf)}
+        return self.given | flatten(self.case.component.parameters()) | {"output": self.output} | cached
 
     @cached_property
     def terms(self) -> Mapping[str, tuple[Term, ...]]:

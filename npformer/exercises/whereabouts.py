@@ -18,14 +18,11 @@ def whereabouts(wrong: WrongArray) -> list[str]:
     """Return what can be said of where an array is wrong, one sentence each."""
     if not wrong.compared:
         return list(_of_shapes(wrong))
-    wrong_in = [(each.trial, _wrong_entries(each)) for each in wrong.compared]
-    telling = [(trial, entries) for trial, entries in wrong_in if entries.any()]
-    if not telling:
-        return []
+    telling = [(each.trial, _wrong_entries(each)) for each in wrong.compared]
     lines = []
-    if len(telling) < len(wrong_in):
+    if len(telling) < len(wrong.trials):
         cases = "; ".join(trial.situation for trial, _ in telling)
-        lines.append(f"Your {wrong.label} is wrong in {len(telling)} of {len(wrong_in)} cases: {cases}.")
+        lines.append(f"Your {wrong.label} is wrong in {len(telling)} of {len(wrong.trials)} cases: {cases}.")
     wrong_count = sum(int(entries.sum()) for _, entries in telling)
     all_entries = sum(entries.size for _, entries in telling)
     every = "every entry" if wrong_count == all_entries else f"{wrong_count:,} of {all_entries:,} entries"

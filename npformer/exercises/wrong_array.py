@@ -77,12 +77,13 @@ class WrongArray:
 
     @cached_property
     def compared(self) -> list[Compared]:
-        """Yours and true of each trial, if these have one shape and finite entries in all; otherwise empty."""
+        """Yours and true of the trials where they differ; empty if in one of them they differ in shape, or by NaN."""
         found = []
         for trial, yours, true in zip(self.trials, self.yours, self.truth, strict=True):
             if true is None or yours is None or yours.shape != true.shape or not np.isfinite(yours).all():
                 return []
-            found.append(Compared(trial, yours, true))
+            if not same_error(yours, true, true, trial.scale):
+                found.append(Compared(trial, yours, true))
         return found
 
     def is_explained_by(self, made: Iterable[Array | None]) -> bool:
