@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from npformer.gradcheck.report import without_infinities
 from npformer.gradcheck.verdict import PASS
 
 SOLVED, WRONG, BLANK, ERROR = "solved", "wrong", "blank", "error"
@@ -127,3 +130,25 @@ class Grade:
     def right(self) -> tuple[str, ...]:
         """The names of the arrays that are right in every situation."""
         return tuple(array.name for array in self.arrays if array.verdict == PASS)
+
+    def __str__(self) -> str:
+        from npformer.exercises.report import report  # which reads grades
+
+        return report(self)
+
+    __repr__ = __str__  # what a notebook's cell shows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as what JSON can hold; infinities and NaN, which it does not have, are None."""
+        finite: dict[str, Any] = without_infinities({"passed": self.passed} | asdict(self))
+        return finite
+
+    def to_json(self) -> str:
+        """Return all of it as JSON.
+
+        Examples
+        --------
+        >>> json.loads(Grade("softmax", "Softmax, backward", SOLVED, "x is right.").to_json())["passed"]
+        True
+        """
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
