@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
+from npformer.exercises.grade import BLANK, ERROR, SOLVED, WRONG, ArrayGrade, Finding, Grade, SideBySide
 from npformer.exercises.matrices import beside, compared, given
 from npformer.gradcheck.verdict import PASS
 from npformer.shapes import check_flag, check_part
-
-if TYPE_CHECKING:
-    from npformer.exercises.grade import ArrayGrade, Finding, Grade, SideBySide
 
 WIDTH = 100
 INDENT = "    "
 MOST_PRINTED = 40  # lines of what a learner's code printed
 MOST_ARRAYS = 24
-HEADLINES = {
-    "solved": "solved",
-    "wrong": "not yet right",
-    "blank": "still to be written",
-    "error": "stopped by an error",
-}
+HEADLINES = {SOLVED: "solved", WRONG: "not yet right", BLANK: "still to be written", ERROR: "stopped by an error"}
 GREEN, RED, BOLD = "32", "31", "1"
 Ink = Callable[[str, str], str]  # a text and the code of its colour
 
@@ -48,8 +40,8 @@ def report(grade: Grade, spoil: bool = False, colour: bool = False, options: str
 
     Examples
     --------
-    >>> from npformer.exercises.grade import ArrayGrade, Grade
-    >>> print(report(Grade("softmax", "Softmax, backward", "solved", "x is right.", (ArrayGrade("x", "PASS"),), 2.0, 2)))
+    >>> arrays = (ArrayGrade("x", "PASS"),)
+    >>> print(report(Grade("softmax", "Softmax, backward", "solved", "x is right.", arrays, 2.0, 2)))
     Softmax, backward (softmax): solved, 2 of 2 points
     <BLANKLINE>
     x is right.
@@ -57,8 +49,6 @@ def report(grade: Grade, spoil: bool = False, colour: bool = False, options: str
     Arrays
         x  PASS
     """
-    from npformer.exercises.grade import Grade  # which prints itself by this function
-
     check_part("grade", grade, Grade)
     spoil, ink = check_flag("spoil", spoil), _ink(check_flag("colour", colour))
     sections = [
@@ -151,7 +141,7 @@ def _found(grade: Grade, spoil: bool, ink: Ink) -> list[str]:
         for number, finding in enumerate(grade.findings, start=1):
             lines += _finding(number, finding, spoil, ink)
         return lines
-    if grade.status != "wrong":
+    if grade.status != WRONG:
         return []
     sentence = "Nothing was recognised: no mistake that the grader knows gives these numbers."
     return [ink("What was found", BOLD), *_wrapped(sentence, INDENT)]
@@ -181,8 +171,8 @@ def _whereabouts(whereabouts: tuple[str, ...], ink: Ink) -> list[str]:
 def _table(arrays: tuple[ArrayGrade, ...], ink: Ink) -> list[str]:
     if not arrays:
         return []
-    chosen = set(sorted(range(len(arrays)), key=lambda index: arrays[index].verdict == PASS)[:MOST_ARRAYS])
-    shown = [array for index, array in enumerate(arrays) if index in chosen]
+    order = sorted(range(len(arrays)), key=lambda index: arrays[index].verdict == PASS)  # the wrong ones first
+    shown = [arrays[index] for index in sorted(order[:MOST_ARRAYS])]
     names = [_clipped(printable(array.name), WIDTH // 2) for array in shown]
     lines = [ink("Arrays", BOLD)]
     for array, name in zip(shown, names, strict=True):
@@ -190,14 +180,9 @@ def _table(arrays: tuple[ArrayGrade, ...], ink: Ink) -> list[str]:
         reason = _clipped(" ".join(printable(array.reason).split()), room)
         verdict = ink(f"{array.verdict:<9}", GREEN if array.verdict == PASS else RED)
         lines.append(f"{INDENT}{name:<{max(map(len, names))}}  {verdict}  {reason}".rstrip())
-    more = (
-        arrays[:0]
-        if len(shown) == len(arrays)
-        else [array for index, array in enumerate(arrays) if index not in chosen]
-    )
-    passing = sum(array.verdict == PASS for array in more)
-    if more:
-        lines.append(f"{INDENT}and {len(more)} more, of which {passing} PASS")
+    if order[MOST_ARRAYS:]:
+        passing = sum(arrays[index].verdict == PASS for index in order[MOST_ARRAYS:])
+        lines.append(f"{INDENT}and {len(arrays) - MOST_ARRAYS} more, of which {passing} PASS")
     return lines
 
 
@@ -212,9 +197,8 @@ def _next(grade: Grade, spoil: bool, options: str) -> list[str]:
 
 
 def _wrapped(text: str, indent: str, hanging: str = "") -> list[str]:
-    return textwrap.wrap(
-        printable(" ".join(text.split())), WIDTH, initial_indent=indent, subsequent_indent=indent + hanging
-    )
+    whole, later = printable(" ".join(text.split())), indent + hanging
+    return textwrap.wrap(whole, WIDTH, initial_indent=indent, subsequent_indent=later, break_on_hyphens=False)
 
 
 def _listed(names: Iterable[str]) -> str:

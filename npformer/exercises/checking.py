@@ -1,0 +1,112 @@
+"""The command `npformer exercise check`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from npformer.complaints import sentence_of
+from npformer.exercises.course import Course, UsageError, say
+from npformer.exercises.grade import Grade
+from npformer.exercises.progress import DONE, NOT_STARTED
+from npformer.exercises.report import points_of, report
+from npformer.exercises.results import junit, to_json
+from npformer.exercises.task import Task
+from npformer.exercises.workbook import file_of, fingerprint, write_whole
+
+Target = tuple[Task, Path]
+
+
+def check_all(options: argparse.Namespace) -> int:
+    """Check what the command line names, and return the exit status."""
+    course = Course(options.dir, options.task_file)
+    if options.junit is not None:
+        _check_junit(options.junit)
+    chosen = _chosen(course, options)
+    talk = not options.json
+    if talk and not chosen:
+        started = any(course.progress.state(name) != NOT_STARTED for name in course.tasks)
+        say("All that is started is solved." if started else "No exercise is started.", course.next_step())
+    if talk and chosen and not options.names and not options.all:
+        say(f"Checking {chosen[0][1]}, the first that is started and not solved.", "")
+    grades = []
+    for task, path in chosen:
+        grades.append(_grade(course, task, path, options))
+        if talk:
+            if len(grades) > 1:
+                say("", "-" * 100, "")
+            say(report(grades[-1], options.spoil, _in_colour(), " ".join(course.options_for(task))))
+    if options.junit is not None:
+        try:
+            write_whole(options.junit, junit(grades))
+        except OSError as error:
+            raise UsageError(f"--junit must be a file that can be written, but: {sentence_of(error)}") from None
+    solved = sum(grade.passed for grade in grades)
+    if options.json:
+        print(to_json(grades))
+    elif grades:
+        if len(grades) > 1:
+            total = points_of(sum(grade.points for grade in grades), sum(grade.out_of for grade in grades))
+            say("", f"{solved} of {len(grades)} solved, {total}")
+        if solved == len(grades):
+            say("", course.next_step(grades[-1].task))
+        if course.progress.complaint:
+            say("", course.progress.complaint)
+    return 0 if grades and solved == len(grades) else 1
+
+
+def _chosen(course: Course, options: argparse.Namespace) -> list[Target]:
+    if options.names and options.all:
+        raise UsageError("--all must stand alone, but there are names too")
+    if options.names:
+        return [_target(course, name) for name in options.names]
+    started = [name for name in course.tasks if course.progress.state(name) != NOT_STARTED]
+    if not options.all:
+        started = [name for name in started if course.progress.state(name) != DONE][:1]
+    return [(course.tasks[name], file_of(name, course.folder)) for name in started]
+
+
+def _target(course: Course, named: str) -> Target:
+    """Return the exercise that a name or a path stands for, and the learner's file."""
+    if named.endswith(".py") or "/" in named or os.sep in named:
+        path = Path(named)
+        if not path.is_file():
+            raise UsageError(f"NAME|FILE must be an exercise or a file that exists, but {named} is none")
+        return course.find(path.stem), path
+    task = course.find(named)
+    path = file_of(named, course.folder)
+    if not path.exists():
+        raise UsageError(
+            f"{named} must be started, but {path} is not there; npformer exercise start {course.called(task)}"
+        )
+    return task, path
+
+
+def _grade(course: Course, task: Task, path: Path, options: argparse.Namespace) -> Grade:
+    from npformer.exercises.check import check
+
+    written = fingerprint(path)
+    try:
+        grade = check(path, task, seed=options.seed, seconds=options.seconds, megabytes=options.megabytes)
+    except OSError as error:
+        raise UsageError(sentence_of(error)) from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    if path.resolve() == file_of(task.name, course.folder).resolve():
+        course.progress.graded(grade, written)
+    return grade
+
+
+def _check_junit(file: str) -> None:
+    """Refuse before anything is run what could not be written, or would be lost."""
+    path = Path(file)
+    if path.suffix == ".py":
+        raise UsageError(f"--junit must be a file for results, but {file} is Python")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UsageError(f"--junit must be a file in a folder that exists, but {file} is none")
+
+
+def _in_colour() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
