@@ -26,8 +26,8 @@ def check_all(options: argparse.Namespace) -> int:
         _check_junit(options.junit)
     chosen = _chosen(course, options)
     talk = not options.json
+    started = any(course.progress.state(name) != NOT_STARTED for name in course.tasks)
     if talk and not chosen:
-        started = any(course.progress.state(name) != NOT_STARTED for name in course.tasks)
         say("All that is started is solved." if started else "No exercise is started.", course.next_step())
     if talk and chosen and not options.names and not options.all:
         say(f"Checking {chosen[0][1]}, the first that is started and not solved.", "")
@@ -54,7 +54,7 @@ def check_all(options: argparse.Namespace) -> int:
             say("", course.next_step(grades[-1].task))
         if course.progress.complaint:
             say("", course.progress.complaint)
-    return 0 if grades and solved == len(grades) else 1
+    return 0 if solved == len(grades) and (grades or started) else 1
 
 
 def _chosen(course: Course, options: argparse.Namespace) -> list[Target]:

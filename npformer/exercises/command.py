@@ -1,4 +1,4 @@
-"""The command `npformer exercise`: what there is, a file to write in, hints, and the answer; `checking` has the rest."""
+"""The command `npformer exercise`: what there is, a file to write in, hints, the answer, and checking."""
 
 from __future__ import annotations
 
@@ -70,14 +70,17 @@ def _run(run: Run, options: argparse.Namespace) -> int:
         return run(options)
     except UsageError as error:
         return complain("exercise", str(error))
+    except OSError as error:
+        if error.filename is None:  # then it is the output that cannot be written
+            raise
+        return complain("exercise", sentence_of(error))
 
 
 def _list(options: argparse.Namespace) -> int:
     from npformer.exercises.course import Course, say
 
     course = Course(options.dir, options.task_file)
-    say(course.table())
-    say(course.next_step(), course.progress.complaint)
+    say(course.table(), "", course.next_step(), course.progress.complaint)
     return 0
 
 
@@ -97,19 +100,22 @@ def _start(options: argparse.Namespace) -> int:
 
 def _hint(options: argparse.Namespace) -> int:
     from npformer.exercises.course import Course, say
+    from npformer.exercises.report import WIDTH
 
     course = Course(options.dir, options.task_file)
     task = course.find(options.name)
     count = len(task.hints) if options.all else min(course.progress.hints(task.name) + 1, len(task.hints))
+    course.progress.hinted(task.name, max(count, course.progress.hints(task.name)))
+    lines = []
     for number, hint in enumerate(task.hints[:count], start=1):
         label = f"Hint {number} of {len(task.hints)}: "
-        say(textwrap.fill(" ".join(hint.split()), 100, initial_indent=label, subsequent_indent=" " * len(label)), "")
-    if count == len(task.hints):
-        say(f"There are no more. The answer: npformer exercise solution {course.called(task)}")
+        indent = " " * len(label)
+        lines += [*textwrap.wrap(" ".join(hint.split()), WIDTH, initial_indent=label, subsequent_indent=indent), ""]
+    if count < len(task.hints):
+        lines.append(f"One more: npformer exercise hint {course.called(task)}")
     else:
-        say(f"One more: npformer exercise hint {course.called(task)}")
-    course.progress.hinted(task.name, max(count, course.progress.hints(task.name)))
-    say(course.progress.complaint)
+        lines.append(f"There are no more. The answer: npformer exercise solution {course.called(task)}")
+    say(*lines, course.progress.complaint)
     return 0
 
 

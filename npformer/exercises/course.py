@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class Course:
         if not Path(folder).is_dir():
             raise UsageError(f"--dir must be a folder that exists, but {folder} is none")
         self.folder = folder
-        self.options = [] if folder == "." else [f"--dir {_quoted(folder)}"]
+        self.options = [] if folder == "." else [f"--dir {shlex.quote(folder)}"]
         self.tasks: dict[str, Task] = dict(TASKS)
         self.added: dict[str, str] = {}
         for file in task_files:
@@ -50,7 +51,7 @@ class Course:
             except (TypeError, ValueError) as error:
                 raise UsageError(str(error)) from None
             self.tasks[task.name] = task
-            self.added[task.name] = f"--task-file {_quoted(file)}"
+            self.added[task.name] = f"--task-file {shlex.quote(file)}"
         self.progress = Progress(folder)
 
     def find(self, name: str) -> Task:
@@ -99,15 +100,11 @@ class Course:
 
 
 def say(*lines: str) -> None:
-    """Print lines, and leave out those at the end that are empty; what the terminal cannot show is replaced."""
-    text = "\n".join(lines)
+    """Print lines without the empty ones at the end; what the terminal cannot show is replaced."""
+    text = "\n".join(lines).rstrip("\n")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = text.translate(ASCII).encode(encoding, "replace").decode(encoding)
     print(text)
-
-
-def _quoted(argument: str) -> str:
-    return argument if argument.replace("/", "").replace(".", "").replace("_", "").isalnum() else f"'{argument}'"
