@@ -115,7 +115,7 @@ def write_number(values: Iterable[float]) -> Callable[[float], str]:
     largest = max(finite, default=0.0)
     if largest < 1e6 and all(value == int(value) for value in finite):
         return lambda value: f"{value:.0f}"
-    if 1e-2 <= largest < 1e5:
+    if 5e-3 <= largest < 1e5:
         decimals = 4 if largest < 100 else 2
         return lambda value: f"{value:.{decimals}f}"
     return lambda value: f"{value:.2e}"

@@ -97,7 +97,7 @@ def _ink(colour: bool) -> Ink:
 def _headline(grade: Grade, ink: Ink) -> list[str]:
     status = HEADLINES.get(grade.status, grade.status)
     status = ink(status, GREEN if grade.passed else RED)
-    title = _clipped(f"{grade.title} ({grade.task})", WIDTH - 48)
+    title = _line(f"{grade.title} ({grade.task})", WIDTH - 48)
     return [f"{ink(title, BOLD)}: {status}, {points_of(grade.points, grade.out_of)}"]
 
 
@@ -124,8 +124,8 @@ def _printed(printed: str) -> list[str]:
 
 def _small_case(side: SideBySide, ink: Ink) -> list[str]:
     room = WIDTH - len(INDENT)
-    lines = [ink(_clipped(f"A small case: {side.name}, of shape {side.shape}", WIDTH), BOLD)]
-    inputs = [given(_clipped(f"given {name}", room - 24), matrix) for name, matrix in side.given if name]
+    lines = [ink(_line(f"A small case: {side.name}, of shape {side.shape}", WIDTH), BOLD)]
+    inputs = [given(_line(f"given {name}", room - 24), matrix) for name, matrix in side.given if name]
     blocks, notes = compared(side.yours, side.true, lambda text: ink(text, RED))
     for row in (beside(inputs, room) if inputs else [], beside(blocks, room)):
         lines += [(INDENT + line).rstrip() for line in row]
@@ -173,13 +173,14 @@ def _table(arrays: tuple[ArrayGrade, ...], ink: Ink) -> list[str]:
         return []
     order = sorted(range(len(arrays)), key=lambda index: arrays[index].verdict == PASS)  # the wrong ones first
     shown = [arrays[index] for index in sorted(order[:MOST_ARRAYS])]
-    names = [_clipped(printable(array.name), WIDTH // 2) for array in shown]
+    names = [_line(array.name, WIDTH // 2) for array in shown]
     lines = [ink("Arrays", BOLD)]
     for array, name in zip(shown, names, strict=True):
         room = WIDTH - len(INDENT) - max(map(len, names)) - 13
-        reason = _clipped(" ".join(printable(array.reason).split()), room)
-        verdict = ink(f"{array.verdict:<9}", GREEN if array.verdict == PASS else RED)
-        lines.append(f"{INDENT}{name:<{max(map(len, names))}}  {verdict}  {reason}".rstrip())
+        reason = _line(array.reason, room)
+        verdict = ink(array.verdict, GREEN if array.verdict == PASS else RED)
+        gap = " " * (11 - len(array.verdict)) if reason else ""
+        lines.append(f"{INDENT}{name:<{max(map(len, names))}}  {verdict}{gap}{reason}")
     if order[MOST_ARRAYS:]:
         passing = sum(arrays[index].verdict == PASS for index in order[MOST_ARRAYS:])
         lines.append(f"{INDENT}and {len(arrays) - MOST_ARRAYS} more, of which {passing} PASS")
@@ -204,6 +205,10 @@ def _wrapped(text: str, indent: str, hanging: str = "") -> list[str]:
 def _listed(names: Iterable[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _line(text: str, width: int) -> str:
+    return _clipped(printable(" ".join(text.split())), width)
 
 
 def _clipped(text: str, width: int) -> str:
