@@ -11,7 +11,7 @@ from npformer.complaints import sentence_of
 from npformer.exercises.course import Course, UsageError, say
 from npformer.exercises.grade import Grade
 from npformer.exercises.progress import DONE, NOT_STARTED
-from npformer.exercises.report import points_of, report
+from npformer.exercises.report import WIDTH, points_of, report
 from npformer.exercises.results import junit, to_json
 from npformer.exercises.task import Task
 from npformer.exercises.workbook import file_of, fingerprint, write_whole
@@ -30,13 +30,15 @@ def check_all(options: argparse.Namespace) -> int:
     if talk and not chosen:
         say("All that is started is solved." if started else "No exercise is started.", course.next_step())
     if talk and chosen and not options.names and not options.all:
-        say(f"Checking {chosen[0][1]}, the first that is started and not solved.", "")
+        say(f"Checking {chosen[0][1]}, the first that is started and not solved.")
+        say()
     grades = []
     for task, path in chosen:
         grades.append(_grade(course, task, path, options))
         if talk:
             if len(grades) > 1:
-                say("", "-" * 100, "")
+                say("", "-" * WIDTH)
+                say()
             say(report(grades[-1], options.spoil, _in_colour(), " ".join(course.options_for(task))))
     if options.junit is not None:
         try:
