@@ -60,6 +60,6 @@ def test_the_fixture_fails_a_test_with_the_report(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (1, "")
     assert re.search(r"1 failed, 2 passed", result.stdout), result.stdout
     assert "E       AssertionError: the exercise is not solved\n" in result.stdout
-    assert "E         Layer normalisation, backward (layer_norm): still to be written, 0 of 6 points" in result.stdout
+    assert "Layer normalisation, backward (layer_norm): still to be written, 0 of 6 points\n" in result.stdout
     assert "npformer/exercises/assertion.py" not in result.stdout  # the traceback ends at the test's own line
     assert "npformer_pytest.py" not in result.stdout

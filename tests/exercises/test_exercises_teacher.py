@@ -33,7 +33,8 @@ def task() -> BackwardTask:
 def test_the_example_s_answer_is_proven_right(task: BackwardTask) -> None:
     for seed in range(3):
         for _, case in task.cases(seed):
-            report = check_gradients(instance_of(task.solution, case.component), *case.inputs, seed=seed)
+            solution: Any = task.solution
+            report = check_gradients(instance_of(solution, case.component), *case.inputs, seed=seed)
             assert report.verdict == "PASS", report
 
 
