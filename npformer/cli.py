@@ -16,7 +16,7 @@ from npformer import __version__
 from npformer.accuracy import format_accuracy, measure_accuracy
 from npformer.bench.command import add_bench
 from npformer.complaints import BAD_USAGE, complain
-from npformer.exercises.command import add_exercise
+from npformer.exercise_command import add_exercise
 from npformer.gradcheck.report import YARDSTICKS, without_infinities
 from npformer.gradcheck.verdict import PASS
 from npformer.oracle.case_commands import add_compare, add_vectors

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from npformer.exercises.check import check
 from npformer.exercises.grade import Grade
-
-if TYPE_CHECKING:
-    from npformer.exercises.task import Task  # which imports all mistakes, for which no other command should wait
+from npformer.exercises.task import Task
 
 
 def assert_solved(
@@ -35,8 +34,6 @@ def assert_solved(
     >>> assert_solved(TASKS["layer_norm"].solution, "layer_norm").status
     'solved'
     """
-    from npformer.exercises.check import check
-
     __tracebackhide__ = True  # pytest shows the line of the test, not this one
     grade = check(learner, task, seed=seed, seconds=seconds, megabytes=megabytes)
     if not grade.passed:

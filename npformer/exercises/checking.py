@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from npformer.complaints import sentence_of
+from npformer.exercises.check import check
 from npformer.exercises.course import Course, UsageError, say
 from npformer.exercises.grade import Grade
 from npformer.exercises.progress import DONE, NOT_STARTED
@@ -87,8 +88,6 @@ def _target(course: Course, named: str) -> Target:
 
 
 def _grade(course: Course, task: Task, path: Path, options: argparse.Namespace) -> Grade:
-    from npformer.exercises.check import check
-
     written = fingerprint(path)
     try:
         grade = check(path, task, seed=options.seed, seconds=options.seconds, megabytes=options.megabytes)

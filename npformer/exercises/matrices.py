@@ -118,7 +118,8 @@ def write_number(values: Iterable[float]) -> Callable[[float], str]:
     if 5e-3 <= largest < 1e5:
         decimals = 4 if largest < 100 else 2
         return lambda value: f"{value:.{decimals}f}"
-    return lambda value: f"{value:.2e}"
+    extreme = any(value and not 1e-99 <= value < 9.99e99 for value in finite)  # an exponent of three digits is wider
+    return lambda value: f"{value:.{1 if extreme else 2}e}"
 
 
 def size(matrix: Matrix) -> tuple[int, int]:

@@ -218,8 +218,8 @@ def test_damaged_progress_stops_nothing(capsys: Captured, grader: Grader) -> Non
 
 
 def test_bad_usage_is_one_line(capsys: Captured, grader: Grader) -> None:
-    assert refusal(capsys, "start", "layernorm").endswith("'layernorm' is none; did you mean layer_norm?")
-    assert refusal(capsys, "hint", "Layer_Norm").endswith("did you mean layer_norm?")
+    assert "'layernorm' is none; did you mean layer_norm" in refusal(capsys, "start", "layernorm")
+    assert "did you mean layer_norm" in refusal(capsys, "hint", "Layer_Norm")
     assert refusal(capsys, "solution", "?").endswith("npformer exercise list shows them")
     assert refusal(capsys, "check", NAME) == (
         "layer_norm must be started, but layer_norm.py is not there; npformer exercise start layer_norm"

@@ -195,7 +195,13 @@ def test_what_is_no_grade_is_refused() -> None:
             report(each)
 
 
-texts = st.text(max_size=200)
+def test_the_widest_numbers_fit() -> None:
+    true = [[-1.5e-100, 2.25e200] * 5] * 2
+    text = small_case(side_of([[-value for value in row] for row in true], true))
+    assert max(map(len, text.splitlines())) <= WIDTH
+
+
+texts = st.text(max_size=120)
 matrices = st.integers(0, 10).flatmap(
     lambda columns: st.lists(st.lists(st.floats(), min_size=columns, max_size=columns).map(tuple), max_size=10).map(
         tuple
@@ -210,7 +216,7 @@ grades = st.builds(
     texts,
     st.sampled_from(["solved", "wrong", "blank", "error"]),
     texts,
-    st.lists(st.builds(ArrayGrade, texts, st.sampled_from(["PASS", "FAIL", "UNDECIDED"]), texts), max_size=30).map(
+    st.lists(st.builds(ArrayGrade, texts, st.sampled_from(["PASS", "FAIL", "UNDECIDED"]), texts), max_size=3).map(
         tuple
     ),
     st.floats(0, 6),

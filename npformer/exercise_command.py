@@ -1,4 +1,7 @@
-"""The command `npformer exercise`: what there is, a file to write in, hints, the answer, and checking."""
+"""The command `npformer exercise`: what there is, a file to write in, hints, the answer, and checking.
+
+It stands beside the exercises, not among them: no other command should wait until these are imported.
+"""
 
 from __future__ import annotations
 
