@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from npformer.complaints import sentence_of
+from npformer.exercises.apart import LONGEST
 from npformer.exercises.check import check
 from npformer.exercises.course import Course, UsageError, say
 from npformer.exercises.grade import Grade
@@ -16,12 +17,14 @@ from npformer.exercises.report import WIDTH, points_of, report
 from npformer.exercises.results import junit, to_json
 from npformer.exercises.task import Task
 from npformer.exercises.workbook import file_of, fingerprint, write_whole
+from npformer.shapes import check_count, check_number
 
 Target = tuple[Task, Path]
 
 
 def check_all(options: argparse.Namespace) -> int:
     """Check what the command line names, and return the exit status."""
+    _check_limits(options)
     course = Course(options.dir, options.task_file)
     if options.junit is not None:
         _check_junit(options.junit)
@@ -98,6 +101,15 @@ def _grade(course: Course, task: Task, path: Path, options: argparse.Namespace) 
     if path.resolve() == file_of(task.name, course.folder).resolve():
         course.progress.graded(grade, written)
     return grade
+
+
+def _check_limits(options: argparse.Namespace) -> None:
+    try:
+        check_count("--seed", options.seed, least=0)
+        check_number("--seconds", options.seconds, 0, LONGEST, open_low=True)
+        check_count("--megabytes", options.megabytes)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _check_junit(file: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
@@ -74,11 +75,11 @@ def in_words(name: str) -> str:
 
     Examples
     --------
-    >>> in_words("LayerNorm.mean_term_missing"), in_words("wrong sign")
-    ('mean term missing (LayerNorm.mean_term_missing)', 'wrong sign')
+    >>> in_words("LayerNorm.mean_term_missing"), in_words("factor 1/T_k")
+    ('mean term missing (LayerNorm.mean_term_missing)', 'factor 1/T_k')
     """
-    last = name.rpartition(".")[2]
-    return f"{last.replace('_', ' ')} ({name})" if "_" in name or "." in name else name
+    known = re.fullmatch(r"\w+\.(\w+)", name)  # in a catalogue, and not a slip in words
+    return f"{known[1].replace('_', ' ')} ({name})" if known else name
 
 
 def printable(text: str) -> str:

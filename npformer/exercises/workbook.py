@@ -88,10 +88,10 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
     OSError
         If it cannot be written.
     """
-    target = Path(os.path.realpath(path))  # a link goes on to point to it
-    if target.exists() and not target.is_file():  # a device or a pipe is written to, not replaced
-        target.write_text(text, encoding="utf-8")
+    if Path(path).exists() and not Path(path).is_file():  # a device or a pipe is written to, not replaced
+        Path(path).write_text(text, encoding="utf-8")
         return
+    target = Path(os.path.realpath(path))  # a link goes on to point to it
     hidden = _hidden_beside(target)
     try:
         _write_new(hidden, text)

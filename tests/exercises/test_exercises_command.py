@@ -228,7 +228,11 @@ def test_bad_usage_is_one_line(capsys: Captured, grader: Grader) -> None:
     write("solved", "mine")
     assert "'mine' is none" in refusal(capsys, "check", "mine.py")
     write("solved")
-    assert refusal(capsys, "check", NAME, "--seed", "-1") == "seed must be at least 0, but it is -1"
+    assert refusal(capsys, "check", "--seed", "-1") == "--seed must be at least 0, but it is -1"
+    assert refusal(capsys, "check", "--seconds", "nan").startswith("--seconds must lie in (0, ")
+    assert refusal(capsys, "check", "--megabytes", "0") == "--megabytes must be at least 1, but it is 0"
+    Path("embeddings.py").mkdir()
+    assert "Is a directory" in refusal(capsys, "check", "embeddings")
     assert "--all must stand alone" in refusal(capsys, "check", NAME, "--all")
     assert "File name too long" in refusal(capsys, "list", "--dir", "x" * 5000)
     assert "unreadable.py" in refusal(capsys, "list", "--task-file", "unreadable.py")
@@ -264,6 +268,8 @@ def test_the_shell_gets_the_same_from_the_grader_itself() -> None:
     answer = shell("check", NAME, PYTHONIOENCODING="ascii")
     assert (answer.returncode, answer.stderr) == (1, b"")
     assert b"not yet right" in answer.stdout
+    assert b"mean term missing (LayerNorm.mean_term_missing)" in answer.stdout
+    assert b"x -> mean(x) -> x_hat -> output" in answer.stdout
     assert answer.stdout.isascii()
 
 

@@ -137,6 +137,11 @@ def test_a_link_and_a_device_stay_what_they_are(tmp_path: Path) -> None:
     assert target.read_text(encoding="utf-8") == "new"
     write_whole(os.devnull, "new")
     assert Path(os.devnull).is_char_device()
+    reader, writer = os.pipe()
+    write_whole(f"/dev/fd/{writer}", "new")
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_the_states_of_an_exercise(tmp_path: Path) -> None:
