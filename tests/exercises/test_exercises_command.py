@@ -1,62 +1,25 @@
 """npformer exercise, as a learner and a course meet it; made grades stand for the grader where they can."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from commands_run import NAME, TASK, Captured, folder, refusal, run, write
 from made_grades import SPOILER, Grader, grader
 
-from npformer.cli import main
 from npformer.exercises.progress import PROGRESS
-from npformer.exercises.source import imports_for, solution_source
+from npformer.exercises.source import solution_source
 from npformer.exercises.tasks import TASKS
 
-__all__ = ["grader"]  # a fixture
+__all__ = ["folder", "grader"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("folder")
 
 FIRST, *_ = TASKS
-NAME = "layer_norm"
-TASK = TASKS[NAME]
 TEACHER = str(Path(__file__).parents[2] / "examples" / "exercise_rms_norm.py")
-Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A learner's folder, which is the current one."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(capsys: Captured, *arguments: str) -> tuple[int, str]:
-    """Return the exit status of a command, and what it printed; it prints nothing on stderr."""
-    status = main(["exercise", *arguments])
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    return status, printed.out
-
-
-def refusal(capsys: Captured, *arguments: str) -> str:
-    """Return the one line that a refused command prints."""
-    assert main(["exercise", *arguments]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    return line.removeprefix("npformer exercise: ")
-
-
-def write(kind: str, name: str = NAME) -> None:
-    """Write what a learner whose grade is of this kind has written."""
-    Path(f"{name}.py").write_text(f"# {kind}", encoding="utf-8")
-
-
-def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "npformer", "exercise", *arguments]
-    return subprocess.run(command, capture_output=True, env=os.environ | environment)
 
 
 def test_the_list_is_numbered_and_says_how_to_begin(capsys: Captured) -> None:
@@ -170,15 +133,6 @@ def test_junit_is_written(capsys: Captured, grader: Grader) -> None:
     assert (root.get("tests"), root.get("failures")) == ("3", "1")
 
 
-def test_junit_is_refused_before_anything_is_run(capsys: Captured, grader: Grader) -> None:
-    write("solved")
-    assert "must be a file for results" in refusal(capsys, "check", NAME, "--junit", "layer_norm.py")
-    assert "must be a file in a folder that exists" in refusal(capsys, "check", NAME, "--junit", "no/results.xml")
-    assert "must be a file in a folder that exists" in refusal(capsys, "check", NAME, "--junit", ".")
-    assert grader.calls == []
-    assert Path("layer_norm.py").read_text(encoding="utf-8") == "# solved"
-
-
 def test_several_are_checked_and_summed_up(capsys: Captured, grader: Grader) -> None:
     write("solved")
     write("wrong", "rms_norm")
@@ -204,95 +158,6 @@ def test_another_folder(capsys: Captured, grader: Grader, folder: Path) -> None:
     assert "hint layer_norm --dir 'my work'" in run(capsys, "check", "--dir", "my work")[1]
     assert sorted(path.name for path in (folder / "my work").iterdir()) == [PROGRESS, "layer_norm.py"]
     assert refusal(capsys, "list", "--dir", "none") == "--dir must be a folder that exists, but none is none"
-
-
-def test_damaged_progress_stops_nothing(capsys: Captured, grader: Grader) -> None:
-    Path(PROGRESS).write_text("mine", encoding="utf-8")
-    write("solved")
-    for arguments in (["list"], ["check", NAME], ["hint", NAME]):
-        status, out = run(capsys, *arguments)
-        assert out.splitlines()[-1].startswith(f"Progress is not kept in {PROGRESS}: it is damaged")
-        assert status == 0
-    json.loads(run(capsys, "check", NAME, "--json")[1])
-    assert Path(PROGRESS).read_text(encoding="utf-8") == "mine"
-
-
-def test_bad_usage_is_one_line(capsys: Captured, grader: Grader) -> None:
-    assert "'layernorm' is none; did you mean layer_norm" in refusal(capsys, "start", "layernorm")
-    assert "did you mean layer_norm" in refusal(capsys, "hint", "Layer_Norm")
-    assert refusal(capsys, "solution", "?").endswith("npformer exercise list shows them")
-    assert refusal(capsys, "check", NAME) == (
-        "layer_norm must be started, but layer_norm.py is not there; npformer exercise start layer_norm"
-    )
-    assert refusal(capsys, "check", "no/layer_norm.py").endswith("but no/layer_norm.py is none")
-    write("solved", "mine")
-    assert "'mine' is none" in refusal(capsys, "check", "mine.py")
-    write("solved")
-    assert refusal(capsys, "check", "--seed", "-1") == "--seed must be at least 0, but it is -1"
-    assert refusal(capsys, "check", "--seconds", "nan").startswith("--seconds must lie in (0, ")
-    assert refusal(capsys, "check", "--megabytes", "0") == "--megabytes must be at least 1, but it is 0"
-    Path("embeddings.py").mkdir()
-    assert "Is a directory" in refusal(capsys, "check", "embeddings")
-    assert "--all must stand alone" in refusal(capsys, "check", NAME, "--all")
-    assert "File name too long" in refusal(capsys, "list", "--dir", "x" * 5000)
-    assert "unreadable.py" in refusal(capsys, "list", "--task-file", "unreadable.py")
-
-
-@pytest.mark.parametrize("arguments", [[], ["check", "--seed", "one"], ["start"], ["list", "--no-such"]])
-def test_what_argparse_refuses_is_one_line(capsys: Captured, arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["exercise", *arguments])
-    assert ended.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def right_file() -> str:
-    """Return the file of a learner who wrote what the solution says."""
-    code = solution_source(TASK)
-    return "\n".join([*imports_for(TASK, code), "", "", code, ""])
-
-
-def test_the_shell_gets_the_same_from_the_grader_itself() -> None:
-    assert shell("start", NAME).returncode == 0
-    blank = shell("check")
-    assert (blank.returncode, blank.stderr) == (1, b"")
-    assert b"still to be written" in blank.stdout
-    Path("layer_norm.py").write_text(right_file(), encoding="utf-8")
-    right = shell("check", NAME, "--json", "--junit", "results.xml")
-    assert (right.returncode, right.stderr) == (0, b"")
-    assert json.loads(right.stdout)[0]["status"] == "solved"
-    assert ElementTree.parse("results.xml").getroot().get("failures") == "0"
-    wrong = right_file().replace("- mean_g -", "-")
-    assert wrong != right_file()
-    Path("layer_norm.py").write_text(wrong, encoding="utf-8")
-    answer = shell("check", NAME, PYTHONIOENCODING="ascii")
-    assert (answer.returncode, answer.stderr) == (1, b"")
-    assert b"not yet right" in answer.stdout
-    assert b"mean term missing (LayerNorm.mean_term_missing)" in answer.stdout
-    assert b"x -> mean(x) -> x_hat -> output" in answer.stdout
-    assert answer.stdout.isascii()
-
-
-def test_a_terminal_that_has_no_arrows_gets_others() -> None:
-    answer = shell("solution", NAME, PYTHONIOENCODING="ascii")
-    assert (answer.returncode, answer.stderr) == (0, b"")
-    assert answer.stdout.isascii()
-
-
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m npformer exercise solution {NAME} | true"
-    done = subprocess.run(command, shell=True, capture_output=True)
-    assert (done.stdout, done.stderr) == (b"", b"")
-
-
-def test_the_tasks_are_imported_when_they_are_needed() -> None:
-    program = (
-        "import sys, contextlib, io, npformer.cli as cli\n"
-        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): cli.main(['--help'])\n"
-        "print(*(name for name in sys.modules if name.startswith(('npformer.exercises.tasks', 'npformer.mistakes'))))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 @pytest.mark.parametrize(
