@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice, permutations
 
 import numpy as np
@@ -51,8 +52,13 @@ class Lineup:
         self.task = task
         self.trials = list(trials)
         self.suspects = suspects(task)
-        self.structural = structural(self.trials[0].case.component) if isinstance(self.trials[0], BackwardTrial) else []
         self._observed: dict[tuple[str, int], Observation | None] = {}
+
+    @cached_property
+    def structural(self) -> list[Suspect]:
+        """The mistakes in how a component's parts are put together."""
+        first = self.trials[0]
+        return structural(first.case.component) if isinstance(first, BackwardTrial) else []
 
     def observe(self, suspect: Suspect, index: int) -> Observation | None:
         """Return what a mistake gives in a trial; None if it cannot be made there."""

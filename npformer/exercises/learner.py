@@ -27,7 +27,7 @@ class LearnerError(Exception):
     """
 
     def __init__(self, text: str, is_blank: bool = False, frame: Frame | None = None):
-        super().__init__(text, is_blank, frame)  # pickle calls the class with these
+        super().__init__(text)  # with which pickle calls the class, and then restores the rest
         self.is_blank = is_blank
         self.frame = frame
 

@@ -240,6 +240,19 @@ def test_a_lower_limit_that_is_there_already_stays() -> None:
     assert run_apart(work).result == 10_000
 
 
+def test_blas_finds_memory_for_its_buffers_within_a_small_limit() -> None:
+    program = (
+        "import numpy as np\n"
+        "from npformer.exercises.apart import run_apart\n"
+        "x = np.ones((600, 600))\n"
+        "print(run_apart(lambda: (x @ x).max() == 600, 3, megabytes=16))\n"
+    )
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert "True" in done.stdout
+    assert "printed='', ended=''" in done.stdout
+
+
 def test_blas_works_within_a_small_limit_and_after_it_has_run_in_the_parent() -> None:
     x = np.random.default_rng(0).standard_normal((700, 700))
     expected = x @ x

@@ -71,6 +71,15 @@ def test_what_the_parent_has_in_its_buffers_is_printed_once() -> None:
     assert _python(program) == ("before\napart\nat exit\n", "to stderr")
 
 
+def test_python_does_not_warn_of_a_fork_beside_threads() -> None:  # as 3.12 and later do
+    program = (
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "print(run_apart(lambda: 1).result)\n"
+    )
+    assert _python(program, "-W", "always") == ("1\n", "")
+
+
 def test_endless_printing_is_cut_in_the_middle() -> None:
     def work() -> NoReturn:
         print("the beginning")
@@ -112,7 +121,7 @@ def test_a_crash_says_where_and_nothing_reaches_the_parents_stderr() -> None:
 
 
 def test_a_closed_stdout_of_the_parent_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = io.StringIO()
+    closed = io.TextIOWrapper(io.BytesIO())
     closed.close()
     monkeypatch.setattr(sys, "stdout", closed)
     monkeypatch.setattr(sys, "stderr", None)

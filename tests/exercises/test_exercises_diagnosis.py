@@ -35,7 +35,7 @@ def _observe(lineup: Lineup, suspect: Suspect) -> tuple[Lineup, list[Observation
     """What a suspect gives, in the trials in which it raises no error; with none, if it does not show in them."""
     seen = [lineup.observe(suspect, index) for index in range(len(lineup.trials))]
     observed = [observation for observation in seen if observation is not None]
-    if len(observed) < len(seen):
+    if observed and len(observed) < len(seen):
         came = [trial for trial, observation in zip(lineup.trials, seen, strict=True) if observation is not None]
         lineup = Lineup(lineup.task, came)
     return lineup, observed if _is_wrong(lineup, observed) else []
@@ -66,9 +66,9 @@ def test_each_mistake_of_the_catalogue_is_named_first(name: str) -> None:
 @pytest.mark.parametrize("name", BACKWARDS)
 def test_of_two_mistakes_at_least_one_is_named(name: str) -> None:
     draw = random.Random(name)
-    lineup = Lineup(TASKS[name], trials(TASKS[name], 1))
+    lineup = _lineup(TASKS[name], 1)
     suspects = [suspect for suspect in lineup.suspects if _observe(lineup, suspect)[1]]
-    named = tried = 0
+    tried, missed = 0, list[str]()
     while tried < PAIRS:
         first, second = draw.sample(suspects, 2)
 
@@ -82,9 +82,13 @@ def test_of_two_mistakes_at_least_one_is_named(name: str) -> None:
             continue
         tried += 1
         assert _is_wrong(lineup, observed), (first.name, second.name)
-        named += bool({first.name, second.name} & {finding.name for finding in lineup.diagnose(observed)})
-    print(f"{name:<22} at least one of two named in {named} of {tried} pairs")
-    assert named >= 0.8 * tried
+        names = {finding.name for finding in lineup.diagnose(observed)}
+        if not names & {first.name, second.name}:
+            missed.append(f"{name:<22} {first.name}, {second.name}: {names}")
+    if missed:
+        print("\n".join(missed))
+    print(f"{name:<22} at least one of two named in {tried - len(missed)} of {tried} pairs")
+    assert len(missed) <= 0.2 * tried
 
 
 def test_held_out_mistakes_are_never_passed_over_and_mostly_diagnosed() -> None:

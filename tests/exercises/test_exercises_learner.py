@@ -134,6 +134,8 @@ def test_recursion_without_end_is_short(tmp_path: Path) -> None:
     assert "RecursionError: it calls itself again and again, too deep for Python" in text
     assert ">   3 |     np.vectorize(lambda x: run())(1)" in text
     assert len(text) < 300
+    assert "raised" not in text
+    assert "raised" not in str(_told(tmp_path, "def run():\n    quit()\n"))
 
 
 @pytest.mark.parametrize(

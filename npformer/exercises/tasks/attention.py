@@ -13,8 +13,6 @@ that it attends to all keys equally.)
 
 Shapes: query (..., T_q, d_k), key (..., T_k, d_k), value (..., T_k, d_v), with the same leading axes; p_attn
 (..., T_q, T_k), output (..., T_q, d_v).
-
-You need NumPy: import numpy as np.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ forward is smooth. The arrays are real, with entries of size 1 or so; forward ta
 counts as right if it is off by no more than 1e-5 of the largest entry of the same gradient. There are gradients that
 are exactly 0, tiny ones (1e-6) and large ones (1e8), and wrong ones among the tiny and the large. Some mistakes show
 only where grad_output differs from entry to entry.
-
-You need NumPy: import numpy as np.
 """
 
 from __future__ import annotations
