@@ -16,6 +16,7 @@ from npformer.exercises.diagnose import Lineup
 from npformer.exercises.grade import BLANK, ERROR, SOLVED, WRONG, ArrayGrade, Grade
 from npformer.exercises.judge import changed_forward, judge
 from npformer.exercises.learner import LearnerError, files_of, load_file, telling
+from npformer.exercises.quoting import place_of
 from npformer.exercises.suspects import learner
 from npformer.exercises.task import BackwardTask, Task
 from npformer.exercises.tasks import TASKS
@@ -141,8 +142,8 @@ def _grade(task: Task, written: Any, files: set[str], seed: int) -> Grade:
                 return _judged(task, thing, files, seed)
     except LearnerError as error:
         if error.is_blank and error.frame is not None:
-            place = f"line {error.frame.line} of {Path(error.frame.file).name}"
-            return Grade(task.name, "", BLANK, f"Nothing is written yet: fill in `{task.blank}` at {place}.")
+            message = f"Nothing is written yet: fill in `{task.blank}` at {place_of(error.frame)}."
+            return Grade(task.name, "", BLANK, message)
         return Grade(task.name, "", ERROR, str(error))
     except (TypeError, ValueError, AttributeError) as error:  # what it returned has not the form of an answer
         return Grade(task.name, "", ERROR, f"{error}.")
@@ -208,5 +209,5 @@ def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
 def _ended(task: Task, outcome: Outcome[Grade], files: set[str]) -> Grade:
     """Return the grade of code that did not come to its end."""
     own = [frame for frame in outcome.stack if frame.file in files]
-    where = f"\nIt was in {own[-1].function}, at line {own[-1].line} of {Path(own[-1].file).name}." if own else ""
+    where = f"\nIt was in {own[-1].function}, at {place_of(own[-1])}." if own else ""
     return Grade(task.name, "", ERROR, f"Your code did not come to its end: {outcome.ended}.{where}")

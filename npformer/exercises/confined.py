@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import faulthandler
+import inspect
 import io
 import math
 import os
@@ -26,6 +28,7 @@ def run_confined(work: Callable[[], object], writers: list[int], seconds: float,
         result_pipe, printed_pipe, stack_pipe = writers
         os.setpgid(0, 0)
         _redirect(printed_pipe)
+        _leave_notebook()
         _arm(stack_pipe, seconds)
         _limit(seconds, megabytes)
         message = _call(work, megabytes)
@@ -57,11 +60,28 @@ def _redirect(printed_pipe: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (printed_pipe, 1), (printed_pipe, 2)):
         os.dup2(source, target)
+    held = sys.stdout, sys.stderr
     sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False), "utf-8")
     sys.stdout, sys.stderr = (  # without a buffer, in which the last words before a crash would be lost
         io.TextIOWrapper(io.FileIO(each, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
         for each in (1, 2)
     )
+    for old, new in zip(held, (sys.stdout, sys.stderr), strict=True):
+        with contextlib.suppress(TypeError):  # None, or an object without attributes of its own
+            # A logging handler may hold it, and that of Jupyter would send the text to the notebook.
+            vars(old).update(write=new.write, flush=new.flush)
+
+
+def _leave_notebook() -> None:
+    """Let display() print and input() find nobody: those of Jupyter's kernel send messages, which a fork cannot."""
+    if "IPython.core.interactiveshell" in sys.modules:
+        sys.modules["IPython.core.interactiveshell"].InteractiveShell.clear_instance()
+    if not inspect.isbuiltin(builtins.input):
+        vars(builtins)["input"] = _ask_nobody
+
+
+def _ask_nobody(prompt: object = "", /) -> NoReturn:
+    raise EOFError(f"nobody is there to answer {str(prompt)!r}")
 
 
 def _arm(stack_pipe: int, seconds: float) -> None:

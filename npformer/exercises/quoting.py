@@ -43,6 +43,21 @@ def shorten(message: str) -> str:
     return f"{words[:LONGEST_MESSAGE]}…" if len(words) > LONGEST_MESSAGE else words
 
 
+def place_of(frame: Frame) -> str:
+    """Return where a line is, for use in a sentence.
+
+    Examples
+    --------
+    >>> place_of(Frame("work/layer_norm.py", 31, "backward"))
+    'line 31 of layer_norm.py'
+    """
+    return f"line {frame.line} of {'the notebook cell' if _in_notebook(frame) else Path(frame.file).name}"
+
+
+def _in_notebook(frame: Frame) -> bool:
+    return re.search(r"ipykernel_\d+|<ipython-input", frame.file) is not None
+
+
 def quote(frame: Frame, what: str = "", column: int = 0) -> str:
     """Return a place and what happened there as text: a headline, then the line between its two neighbours.
 
@@ -53,8 +68,7 @@ def quote(frame: Frame, what: str = "", column: int = 0) -> str:
     >>> print(quote(Frame("/no/such/folder/norm.py", 31, "backward"), "it was still running after 30 s"))
     norm.py, line 31, in backward: it was still running after 30 s
     """
-    in_notebook = re.search(r"ipykernel_\d+|<ipython-input", frame.file)
-    headline = f"{'notebook cell' if in_notebook else Path(frame.file).name}, line {frame.line}"
+    headline = f"{'notebook cell' if _in_notebook(frame) else Path(frame.file).name}, line {frame.line}"
     headline += f", in {frame.function}" * (frame.function not in ("", "<module>")) + f": {what}" * bool(what)
     quoted = [headline]
     for number in range(max(frame.line - 1, 1), frame.line + 2):
