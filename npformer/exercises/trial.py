@@ -214,8 +214,8 @@ class ForwardTrial(Trial):
 def trials(task: Task, seed: int, all_sizes: Mapping[str, Sizes] = SITUATIONS) -> Iterator[Trial]:
     """Yield the trials of a task; of a function, its calls, whatever the sizes."""
     if isinstance(task, BackwardTask):
-        for situation, case in task.cases(seed, all_sizes):
-            yield BackwardTrial(task, situation, all_sizes[situation], case, np.random.default_rng(seed))
+        for index, (situation, case) in enumerate(task.cases(seed, all_sizes)):
+            yield BackwardTrial(task, situation, all_sizes[situation], case, np.random.default_rng([seed, index]))
     elif isinstance(task, ForwardTask):
         for situation, call in task.calls(seed):
             yield ForwardTrial(task, situation, call)
