@@ -17,7 +17,7 @@ OUTPUTS = [block for language, block in BLOCKS if language == "text"]
 
 
 def test_there_are_two_commands_and_each_program_is_followed_by_its_output() -> None:
-    assert [language for language, _ in BLOCKS] == ["sh", "text", "sh", *4 * ["python", "text"]]
+    assert [language for language, _ in BLOCKS] == ["sh", "text", "sh", *5 * ["python", "text"]]
 
 
 def test_the_programs_print_what_stands_below_them() -> None:

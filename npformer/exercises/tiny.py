@@ -16,6 +16,7 @@ from npformer.exercises.wrong_array import same_error
 from npformer.gradcheck.cases import signed
 
 ROWS, COLUMNS = 4, 8  # what is given is shown up to this size
+FEW = 2  # parameters
 ENTRIES = 64  # a larger array is not tiny
 SEEDS = range(3)
 
@@ -32,7 +33,7 @@ def side_by_side(task: Task, written: Any, wrong: list[str]) -> SideBySide | Non
             if yours is None or true is None or max(yours.size, true.size) > ENTRIES:
                 continue
             if not same_error(yours, true, true, trial.scale):
-                given = tuple((each, rows) for each, array in trial.given.items() if (rows := _given_rows(array)))
+                given = tuple((each, rows) for each, array in _given(trial).items() if (rows := _given_rows(array)))
                 return SideBySide(trial.label(name), given, _rows(yours), _rows(true), true.shape)
     return None
 
@@ -53,6 +54,12 @@ def tiny_trials(task: Task) -> Iterator[Trial]:
             trial = BackwardTrial(task, situation, TINY[situation], case, rng)
             trial.grad_output = trial.grad_output.round(1)
             yield trial
+
+
+def _given(trial: Trial) -> dict[str, Array]:
+    """Return what a learner needs to compute along: the inputs, the parameters if they are few, and the cotangent."""
+    parameters = flatten(trial.case.component.parameters()) if isinstance(trial, BackwardTrial) else {}
+    return (parameters if len(parameters) <= FEW else {}) | trial.given
 
 
 def _rows(array: Array) -> tuple[tuple[float, ...], ...]:

@@ -85,7 +85,7 @@ def test_of_two_mistakes_at_least_one_is_named(name: str) -> None:
             continue
         if not _is_wrong(lineup, observed):  # such as a path that is left out, and then added twice
             assert all(
-                np.allclose(seen.arrays[each], true, rtol=1e-10, atol=1e-10 * trial.scale)
+                np.allclose(np.asarray(seen.arrays[each]), true, rtol=1e-10, atol=1e-10 * trial.scale)
                 for trial, seen in zip(lineup.trials, observed, strict=True)
                 for each, true in trial.truth.items()
             )
