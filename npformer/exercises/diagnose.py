@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from npformer.exercises.task import BackwardTask, Task
 from npformer.exercises.trial import BackwardTrial, Observation, Trial
 from npformer.exercises.wrong_array import WrongArray, same_error, wrong_arrays
 
+PATIENCE = 5.0  # seconds for all pairs of mistakes: they are many, and each is run
 ORDER = (CERTAIN, LIKELY, POSSIBLE)
 CONDUCT = {  # what a backward did that none may do: where that is, and why it matters
     "writes into grad_output": ("grad_output", "grad_output is changed in place, but others may still need it."),
@@ -53,6 +55,8 @@ class Lineup:
         self.trials = list(trials)
         self.suspects = suspects(task)
         self._observed: dict[tuple[str, int], Observation | None] = {}
+        self._pairs: dict[tuple[str, str, int], dict[str, Array | None]] = {}
+        self._patience = PATIENCE
 
     @cached_property
     def structural(self) -> list[Suspect]:
@@ -82,12 +86,7 @@ class Lineup:
                 return tuple(self._named(suspect, wrong, CERTAIN) for suspect in whole)
         findings = [finding for array in wrong for finding in self._of_array(array)]
         findings += self._of_conduct(frozenset().union(*(observation.conduct for observation in observed)))
-        catalogue = {suspect.name for suspect in self.suspects}
-        return tuple(
-            sorted(
-                _joined(findings), key=lambda finding: (ORDER.index(finding.sureness), finding.name not in catalogue)
-            )
-        )
+        return tuple(sorted(_joined(findings), key=self._order))
 
     def _order(self, finding: Finding) -> tuple[int, bool]:
         """The surest first, and of these the mistakes that have a name."""
@@ -147,7 +146,12 @@ class Lineup:
             suspect for suspect in self.suspects if not _leaves_right(wrong, next(self._arrays(suspect, wrong.name)))
         ]
         for first, second in permutations(there, 2):
-            if wrong.is_explained_by(self._both(first, second, wrong.name)):
+            if self._patience <= 0:
+                break
+            start = time.perf_counter()
+            explained = wrong.is_explained_by(self._both(first, second, wrong.name))
+            self._patience -= time.perf_counter() - start
+            if explained:
                 return [
                     self._named(one, [wrong], LIKELY, f"together with {other.name}, it gives")
                     for one, other in ((first, second), (second, first))
@@ -181,11 +185,14 @@ class Lineup:
             planted: Component = second.implementation(first.implementation(component))
             return planted
 
-        for trial in self.trials:
-            try:
-                yield trial.arrays_of(implementation).get(name)
-            except Exception:  # two that do not fit together
-                yield None
+        for index, trial in enumerate(self.trials):
+            key = first.name, second.name, index
+            if key not in self._pairs:
+                try:
+                    self._pairs[key] = trial.arrays_of(implementation)
+                except Exception:  # two that do not fit together
+                    self._pairs[key] = {}
+            yield self._pairs[key].get(name)
 
     def _named(self, suspect: Suspect, wrong: Sequence[WrongArray], sureness: str, gives: str = "it gives") -> Finding:
         labels = ", ".join(array.label for array in wrong) or "results"

@@ -16,7 +16,7 @@ from npformer.exercises.task import BackwardTask, Call, ForwardTask, Task, Term
 from npformer.gradcheck.cases import Case, signed
 from npformer.gradcheck.conduct import fingerprints
 from npformer.gradcheck.sizes import SITUATIONS, Sizes
-from npformer.gradcheck.subject import Subject, named_gradients, silence
+from npformer.gradcheck.subject import Subject, input_names, named_gradients, silence
 
 SAME = 1e-9  # of the largest entry: runs of one backward differ by roundings, if their sums are in another order
 SEVERAL = 8.0  # times a cotangent with entries near 1, so that clipping shows
@@ -203,7 +203,8 @@ class ForwardTrial(Trial):
 
     @cached_property
     def given(self) -> dict[str, Array]:
-        named = {f"argument {index}": value for index, value in enumerate(self.call.arguments)} | self.call.options
+        names = input_names(self.task.solution, len(self.call.arguments))
+        named = dict(zip(names, self.call.arguments, strict=True)) | self.call.options
         return {name: np.asarray(value) for name, value in named.items() if isinstance(value, int | np.ndarray)}
 
     @cached_property
