@@ -40,14 +40,25 @@ class HeldOut:
 
 
 HELD_OUT: list[HeldOut] = []
+HELD_OUT_SECOND: list[HeldOut] = []
 
 
 def held_out(component: type[Component], arrays: tuple[str, ...], *says: str) -> Callable[[Backward], Backward]:
     """Put the decorated backward on the list; its docstring is the truth."""
+    return _decorator(HELD_OUT, component, arrays, says)
 
+
+def held_out_second(component: type[Component], arrays: tuple[str, ...], *says: str) -> Callable[[Backward], Backward]:
+    """Put the decorated backward on the second list, of those written when the first had been looked at."""
+    return _decorator(HELD_OUT_SECOND, component, arrays, says)
+
+
+def _decorator(
+    found: list[HeldOut], component: type[Component], arrays: tuple[str, ...], says: tuple[str, ...]
+) -> Callable[[Backward], Backward]:
     def decorate(backward: Backward) -> Backward:
         name = getattr(backward, "__name__", "")
-        HELD_OUT.append(HeldOut(name, component, backward.__doc__ or "", arrays, says, backward))
+        found.append(HeldOut(name, component, backward.__doc__ or "", arrays, says, backward))
         return backward
 
     return decorate
