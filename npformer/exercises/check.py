@@ -191,7 +191,12 @@ def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
     points = round(task.points * right / len(arrays), 2)
     if right == len(arrays):
         return Grade(task.name, "", SOLVED, "Everything is right.", arrays, points)
-    message = f"{right} of {len(arrays)} {'gradients' if isinstance(task, BackwardTask) else 'calls'} are right."
+    noun = "gradient" if isinstance(task, BackwardTask) else "call"
+    message = (
+        f"{right} of {len(arrays)} {noun} is right."
+        if len(arrays) == 1
+        else f"{right} of {len(arrays)} {noun}s are right."
+    )
     if errors:
         cases = ", ".join(trial.situation for trial, _ in errors)
         message += (
