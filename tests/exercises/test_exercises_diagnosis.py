@@ -25,11 +25,12 @@ BACKWARDS = [name for name, task in TASKS.items() if isinstance(task, BackwardTa
 
 
 def _lineup(task: Task, seed: int) -> Lineup:
-    """The trials in three situations of five: fewer than check has, so that it is harder, and faster."""
-    first, *others = trials(task, seed)
-    if isinstance(task, BackwardTask):
-        others = [others.pop(1), others[seed % len(others)]]
-    return Lineup(task, [first, *others])
+    """The trials in two situations of five, one by turns: fewer than check has, so that it is harder, and faster."""
+    found = list(trials(task, seed))
+    if not isinstance(task, BackwardTask):
+        return Lineup(task, found)
+    always = found.pop(2)
+    return Lineup(task, [always, found[seed % len(found)]])
 
 
 def _observe(lineup: Lineup, suspect: Suspect) -> tuple[Lineup, list[Observation]]:
