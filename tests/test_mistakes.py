@@ -79,7 +79,9 @@ def matrix(seeds: range, directions: int | None = None) -> Iterator[tuple[str, s
 
 
 @pytest.mark.parametrize(
-    ("directions", "seeds"), [(None, range(20)), (3, range(5))], ids=["entry by entry", "by directions"]
+    ("directions", "seeds"),
+    [*((None, range(first, first + 5)) for first in (0, 5, 10, 15)), (3, range(5))],
+    ids=[*(f"entry by entry, seeds {first} to {first + 4}" for first in (0, 5, 10, 15)), "by directions"],
 )
 def test_every_mistake_is_rejected_in_every_seed(directions: int | None, seeds: range) -> None:
     rows = dict(matrix(seeds, directions))

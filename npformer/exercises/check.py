@@ -14,7 +14,7 @@ from npformer.component import Component
 from npformer.exercises.apart import Outcome, run_apart
 from npformer.exercises.diagnose import Lineup
 from npformer.exercises.grade import BLANK, ERROR, SOLVED, WRONG, ArrayGrade, Grade
-from npformer.exercises.judge import changed_forward, judge
+from npformer.exercises.judge import changed_forward, judge, misformed_backward
 from npformer.exercises.learner import LearnerError, files_of, load_file, telling
 from npformer.exercises.quoting import place_of
 from npformer.exercises.suspects import learner
@@ -28,6 +28,8 @@ from npformer.gradcheck.verdict import FAIL, PASS
 from npformer.shapes import check_count, describe
 
 MOST_LINES = 8  # of whereabouts
+MOST_MEGABYTES = 2**30
+RAISED = "it raised "
 
 
 def check(
@@ -88,6 +90,8 @@ def check(
     (False, 4.0, ('weight', 'bias'), 'LayerNorm.mean_term_missing')
     """
     check_count("seed", seed, least=0)
+    if check_count("megabytes", megabytes) > MOST_MEGABYTES:
+        raise ValueError(f"megabytes must be at most {MOST_MEGABYTES:,}, but it is {megabytes}")
     chosen = find_task(written, task)
     path = Path(written) if isinstance(written, str | Path) else None
     if path is not None and not path.is_file():
@@ -136,7 +140,7 @@ def _grade(task: Task, written: Any, files: set[str], seed: int) -> Grade:
         with telling(files):
             thing = _load(task, written) if isinstance(written, Path) else written
             _check_kind(task, thing)
-            with suppress(LearnerError), telling(files):  # its errors count in the cases below
+            with suppress(Exception):  # what goes wrong is told of the cases below
                 next(tiny_trials(task)).arrays_of(learner(task, thing))  # what it prints here is shown
             with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
                 return _judged(task, thing, files, seed)
@@ -162,7 +166,7 @@ def _check_kind(task: Task, thing: Any) -> None:
     if isinstance(task, BackwardTask):
         if not (isinstance(thing, type) and issubclass(thing, Component)):
             raise TypeError(f"{name} must be a class that derives from npformer.Component, but it is {describe(thing)}")
-    elif not callable(thing):
+    elif isinstance(thing, type) or not callable(thing):
         raise TypeError(f"{name} must be a function, but it is {describe(thing)}")
 
 
@@ -172,8 +176,10 @@ def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
     for trial in trials(task, seed):
         try:
             with telling(files):
-                if isinstance(trial, BackwardTrial) and (changed := changed_forward(trial, thing)):
-                    return Grade(task.name, "", WRONG, f"{changed} ({trial.situation}).")
+                if isinstance(trial, BackwardTrial) and (flaw := changed_forward(trial, thing)):
+                    return Grade(task.name, "", WRONG, f"{flaw} ({trial.situation}).")
+                if isinstance(trial, BackwardTrial) and (flaw := misformed_backward(trial, thing)):
+                    return Grade(task.name, "", ERROR, f"{flaw}.")
                 observed.append((trial, trial.observe(learner(task, thing))))
         except LearnerError as error:
             errors.append((trial, error))
@@ -188,7 +194,7 @@ def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
         else:
             arrays += tuple(ArrayGrade(trial.situation, FAIL, failed) for trial, _ in errors)
     right = sum(array.verdict == PASS for array in arrays)
-    points = round(task.points * right / len(arrays), 2)
+    points = round(task.points * right / len(arrays), 2) if task.partial_credit or right == len(arrays) else 0.0
     if right == len(arrays):
         return Grade(task.name, "", SOLVED, "Everything is right.", arrays, points)
     noun = "gradient" if isinstance(task, BackwardTask) else "call"
@@ -215,4 +221,6 @@ def _ended(task: Task, outcome: Outcome[Grade], files: set[str]) -> Grade:
     """Return the grade of code that did not come to its end."""
     own = [frame for frame in outcome.stack if frame.file in files]
     where = f"\nIt was in {own[-1].function}, at {place_of(own[-1])}." if own else ""
+    if outcome.ended.startswith(RAISED):  # what the learner's code raises is a grade of its own
+        return Grade(task.name, "", ERROR, f"The exercise failed, and not your code: {outcome.ended}.")
     return Grade(task.name, "", ERROR, f"Your code did not come to its end: {outcome.ended}.{where}")

@@ -32,9 +32,13 @@ CONDUCT = {  # what a backward did that none may do: where that is, and why it m
     ),
     "writes into a parameter": ("the parameters", "A parameter is changed, but that is the optimizer's business."),
     "writes into an input": ("the inputs", "An input is changed in place, but it is the caller's."),
-    "does not repeat itself": (
+    "adds up from call to call": (
         "what is kept from one backward to the next",
-        "A second backward with the same arguments returns something else.",
+        "A second backward with the same arguments returns more than the first.",
+    ),
+    "does not repeat itself": (
+        "what is kept or drawn outside the cache",
+        "A second backward with the same arguments returns something else: chance, or something kept, is in it.",
     ),
     "uses what another forward left behind": (
         "what is kept outside the cache",
@@ -81,7 +85,8 @@ class Lineup:
         is explained by itself; arrays that nothing explains are those of two mistakes together, perhaps.
         """
         wrong = wrong_arrays(self.trials, observed)
-        for known in (self.suspects, self.structural):
+        is_wrong = bool(wrong) or any(observation.conduct for observation in observed)
+        for known in (self.suspects, self.structural) if is_wrong else ():
             if whole := [suspect for suspect in known if self._gives_all(suspect, observed)]:
                 return tuple(self._named(suspect, wrong, CERTAIN) for suspect in whole)
         findings = [finding for array in wrong for finding in self._of_array(array)]

@@ -29,7 +29,8 @@ def slips(wrong: WrongArray) -> Iterator[Slip]:
     if all(true is None for true in wrong.truth):
         yield Slip("not asked for", f"There is no {wrong.label}, but one is returned.")
     elif all(yours is None for yours in wrong.yours):
-        yield Slip("not returned", f"There must be a {wrong.label}, but none is returned.")
+        words = f"There must be a {wrong.label}, an array of real numbers, but none is returned."
+        yield Slip("no array of real numbers", words)
     yield from _of_factor(wrong)
     yield from _of_layout(wrong)
 

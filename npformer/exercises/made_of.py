@@ -24,7 +24,7 @@ def products(wrong: WrongArray) -> list[Slip]:
     found = []
     first = wrong.compared[0]
     for names, _ in _products(first.trial, first.true.shape):
-        for start, sentence in ((0.0, "Your {} is {} * {}."), (1.0, "Your {} is the right one plus {} * {}.")):
+        for start, sentence in ((0.0, "Your {} equals {} * {}."), (1.0, "Your {} equals the right one plus {} * {}.")):
             factors = _factors(wrong, names, start)
             sizes = [compared.trial.sizes for compared in wrong.compared]
             words = meaning(factors, sizes) if factors else None

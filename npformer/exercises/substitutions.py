@@ -37,8 +37,8 @@ def substitutions(wrong: WrongArray) -> Iterator[Substitution]:
     for (name, how), made in _made(first, wrong.name).items():
         for term, path, array in made:
             if first.is_like(array) and all(_is_explained(each, wrong.name, (name, how), term) for each in others):
-                where = f"the {term} term" if term else "it"
-                yield Substitution(Slip(name, f"Your {wrong.label} is right, but {where} is computed {how}."), path)
+                where = f"the {term} term" if term else "all of it"
+                yield Substitution(Slip(name, f"Your {wrong.label} comes out if {where} is computed {how}."), path)
 
 
 def _is_explained(compared: Compared, name: str, change: tuple[str, str], term: str) -> bool:

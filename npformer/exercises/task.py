@@ -75,6 +75,8 @@ class Task:
         How the answer is derived, shown with the solution.
     points : int
         What it is worth.
+    partial_credit : bool
+        Whether each array, or each call, that is right has its share; or all counts as one.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Task:
     hints: tuple[str, ...]
     derivation: str
     points: int
+    partial_credit: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def side_by_side(task: Task, written: Any, wrong: list[str]) -> SideBySide | Non
             continue
         for name in [*wrong, *trial.truth]:
             yours, true = arrays.get(name), trial.truth.get(name)
-            if yours is None or true is None or max(yours.size, true.size) > ENTRIES:
+            if yours is None or true is None or not true.ndim or max(yours.size, true.size) > ENTRIES:
                 continue
             if not same_error(yours, true, true, trial.scale):
                 given = tuple((each, rows) for each, array in _given(trial).items() if (rows := _given_rows(array)))

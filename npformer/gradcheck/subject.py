@@ -148,7 +148,10 @@ def named_gradients(target: Any, names: Sequence[str], grad_output: Any, cache: 
     of_inputs = list(grad_inputs if isinstance(grad_inputs, tuple) else (grad_inputs,))
     names = [*names, *(f"gradient {index}" for index in range(len(names), len(of_inputs)))]
     named = {name: grad for name, grad in zip(names, of_inputs, strict=False) if grad is not None}
-    return named | flatten(grads)
+    of_parameters = {name: grad for name, grad in flatten(grads).items() if grad is not None}
+    return named | {
+        f"{name} of the parameters" if name in named else name: of_parameters[name] for name in of_parameters
+    }
 
 
 def input_names(forward: Callable[..., Any], count: int) -> list[str]:

@@ -117,7 +117,10 @@ def test_code_that_fails_in_some_cases_is_diagnosed_in_the_others() -> None:
     ("body", "said"),
     [
         ("        return 1 / 0", "line 41, in backward: ZeroDivisionError"),
-        ("        return None", "backward must return a pair"),
+        (
+            "        return None",
+            "backward must return two things, one gradient, an array, and a dict, but it returned None",
+        ),
         ("        exit(3)", "sys.exit(3) was called"),
         ("        np.ones(10**14)", "MemoryError"),
         ("        while True: pass", "still running after 2 s.\nIt was in backward, at line 41 of layer_norm.py."),
@@ -132,6 +135,67 @@ def test_code_that_cannot_be_judged_is_told_why(body: str, said: str, tmp_path: 
     assert grade.status in ("error", "wrong")
     assert grade.points == 0
     assert said in grade.message
+
+
+@pytest.mark.parametrize(
+    ("change", "points", "right"),
+    [
+        (lambda x, weight, bias: (x, weight, 0 * bias + 1), 4, ("x", "weight")),
+        (lambda x, weight, bias: (np.clip(x, -1, 1), weight, bias), 4, ("weight", "bias")),
+        (lambda x, weight, bias: (np.abs(x), weight, bias), 4, ("weight", "bias")),
+        (lambda x, weight, bias: (x.astype(np.float32), weight, bias), 4, ("weight", "bias")),
+        (lambda x, weight, bias: (x, weight.astype(complex), bias), 4, ("x", "bias")),
+        (lambda x, weight, bias: (x, weight + np.random.default_rng().random(), bias), 4, ("x", "bias")),
+    ],
+)
+def test_each_right_gradient_has_its_points_whatever_the_others_do(
+    change: Any, points: float, right: tuple[str, ...]
+) -> None:
+    class Learners(LayerNorm):
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            grad_x, grads = super().backward(grad_output, cache)
+            x, weight, bias = change(grad_x, grads["weight"], grads["bias"])
+            return x, {"weight": weight, "bias": bias}
+
+    grade = check(Learners, "layer_norm")
+    assert (grade.points, grade.right) == (points, right)
+    assert not any("cache kept" in finding.name or "trained" in finding.name for finding in grade.findings)
+
+
+@pytest.mark.parametrize(
+    "returned", ["(y, None), {}", "(y,), {}", "[y], {}", "y.tolist(), {}", "y, []", "y, {}, {}", "y"]
+)
+def test_the_form_of_what_is_returned_is_told(returned: str, tmp_path: Path) -> None:
+    path = tmp_path / "softmax.py"
+    blank = blank_file(TASKS["softmax"])
+    path.write_text(blank.replace(BLANK, f"        y = grad_output\n        return {returned}"), encoding="utf-8")
+    assert check(path).message.startswith("backward must return ")
+
+
+def test_a_parameter_gradient_cannot_stand_for_that_of_an_input() -> None:
+    class Learners(Softmax):
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            return grad_output, {"x": super().backward(grad_output, cache)[0]}
+
+    assert check(Learners, "softmax").status == "wrong"
+
+
+def test_chance_in_backward_is_called_that() -> None:
+    class Learners(Softmax):
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            return super().backward(grad_output, cache)[0] * np.random.default_rng().random(), {}
+
+    names = [finding.name for finding in check(Learners, "softmax").findings]
+    assert "does not repeat itself" in names
+    assert not any("kept" in name for name in names)
+
+
+def test_a_checker_that_always_says_the_same_has_no_points() -> None:
+    def gradient_is_right(forward: Any, backward: Any, *arrays: Array) -> bool:
+        return False
+
+    grade = check(gradient_is_right, "gradient_checker")
+    assert (grade.points, grade.findings[0].name) == (0, "gradient_checker.always_false")
 
 
 def test_a_changed_forward_is_told_before_any_gradient() -> None:

@@ -130,6 +130,7 @@ TASK = ForwardTask(
     statement=__doc__,
     solution=gradient_is_right,
     blank="gradient_is_right",
+    partial_credit=False,  # a checker that always says the same would have half of them
     points=8,
     calls=calls,
     look=look,
