@@ -193,15 +193,17 @@ def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
             arrays = tuple(ArrayGrade(array.name, FAIL, array.reason or failed) for array in arrays)
         else:
             arrays += tuple(ArrayGrade(trial.situation, FAIL, failed) for trial, _ in errors)
-    right = sum(array.verdict == PASS for array in arrays)
-    points = round(task.points * right / len(arrays), 2) if task.partial_credit or right == len(arrays) else 0.0
-    if right == len(arrays):
+    names = {name for trial in lineup.trials for name in trial.truth}
+    asked = [array for array in arrays if array.name in names] or arrays  # of a function, its calls
+    right, total = sum(array.verdict == PASS for array in asked), len(asked)
+    is_solved = all(array.verdict == PASS for array in arrays)
+    points = round(task.points * right / total, 2) if task.partial_credit or is_solved else 0.0
+    if is_solved:
         return Grade(task.name, "", SOLVED, "Everything is right.", arrays, points)
     noun = "gradient" if isinstance(task, BackwardTask) else "call"
-    message = (
-        f"{right} of {len(arrays)} {noun} is right."
-        if len(arrays) == 1
-        else f"{right} of {len(arrays)} {noun}s are right."
+    message = f"{right} of {total} {noun} is right." if total == 1 else f"{right} of {total} {noun}s are right."
+    message += "".join(
+        f" Not right: {array.name}: {array.reason}." for array in arrays if array not in asked and array.verdict != PASS
     )
     if errors:
         cases = ", ".join(trial.situation for trial, _ in errors)

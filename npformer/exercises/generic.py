@@ -53,6 +53,8 @@ def _of_factor(wrong: WrongArray) -> Iterator[Slip]:
         if size:
             factors.append((factor, compared.trial.sizes))
     words = meaning([factor for factor, _ in factors], [sizes for _, sizes in factors]) if factors else None
+    if words == "1":  # but for rounding, or nearly
+        return
     if words == "-1":
         yield Slip("wrong sign", f"Your {wrong.label} is right but for its sign.")
     elif words == "0":

@@ -206,7 +206,11 @@ class ForwardTrial(Trial):
     @silence()
     def arrays_of(self, implementation: Callable[..., Any]) -> dict[str, Array | None]:
         arguments, options = copy.deepcopy((self.call.arguments, self.call.options))
-        looked = self.task.look(implementation(*arguments, **options), *self.call.arguments, **self.call.options)
+        before = fingerprints({"arguments": list(arguments), "options": options})
+        returned = implementation(*arguments, **options)
+        if fingerprints({"arguments": list(arguments), "options": options}) != before:
+            raise ValueError(f"{self.task.blank} must not write into what it is given, but it changes an array of it")
+        looked = self.task.look(returned, *self.call.arguments, **self.call.options)
         return {name: _array(value) for name, value in looked.items()}
 
     @cached_property

@@ -29,15 +29,14 @@ def whereabouts(wrong: WrongArray) -> list[str]:
     lines.append(f"Your {wrong.label}: {every} {'is' if wrong_count in (1, all_entries) else 'are'} wrong.")
     regions = [_regions(trial, wrong.name, entries) for trial, entries in telling]
     for name in regions[0]:
-        here = [each[name] for each in regions if name in each]
-        if len(here) < len(regions):
-            continue
-        pairs = [(entries, region) for (_, entries), region in zip(telling, here, strict=True)]
+        pairs = [(entries, each[name]) for (_, entries), each in zip(telling, regions, strict=True) if name in each]
         if all(np.array_equal(entries, region) for entries, region in pairs):
             lines.append(f"Your {wrong.label} is wrong exactly in {name}.")
         elif all(bool((entries <= region).all()) for entries, region in pairs):
             lines.append(f"Your {wrong.label} is wrong in {name} alone.")
-        elif all(not (entries & region).any() for entries, region in pairs) and any(region.any() for region in here):
+        elif all(not (entries & region).any() for entries, region in pairs) and any(
+            region.any() for _, region in pairs
+        ):
             lines.append(f"Your {wrong.label} is right in {name}.")
     return lines
 
