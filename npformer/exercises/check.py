@@ -177,7 +177,7 @@ def _judged(task: Task, thing: Any, files: set[str], seed: int) -> Grade:
         try:
             with telling(files):
                 if isinstance(trial, BackwardTrial) and (flaw := changed_forward(trial, thing)):
-                    return Grade(task.name, "", WRONG, f"{flaw} ({trial.situation}).")
+                    return Grade(task.name, "", ERROR, f"{flaw} ({trial.situation}).")
                 if isinstance(trial, BackwardTrial) and (flaw := misformed_backward(trial, thing)):
                     return Grade(task.name, "", ERROR, f"{flaw}.")
                 observed.append((trial, trial.observe(learner(task, thing))))

@@ -43,9 +43,7 @@ def changed_forward(trial: BackwardTrial, written: Any) -> str:
     instance = instance_of(written, trial.case.component)
     names, right_names = (list(flatten(each.parameters())) for each in (instance, trial.case.component))
     if sorted(names) != sorted(right_names):
-        return (
-            f"the parameters must be {_listed(right_names)}, but parameter_names and attributes give {_listed(names)}"
-        )
+        return f"the parameters must be {_listed(right_names)}, but those of the class are {_listed(names)}"
     output = np.asarray(instance.forward(*trial.case.inputs, **copy.deepcopy(trial.case.options))[0])
     if output.shape != trial.output.shape:
         shapes = f"{output.shape} in place of {trial.output.shape}"

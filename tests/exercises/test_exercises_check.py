@@ -172,6 +172,50 @@ def test_the_form_of_what_is_returned_is_told(returned: str, tmp_path: Path) -> 
     assert check(path).message.startswith("backward must return ")
 
 
+def test_a_parameter_cannot_be_left_out() -> None:
+    class Learners(LayerNorm):
+        parameter_names: tuple[str, ...] = ()
+
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            return super().backward(grad_output, cache)[0], {}
+
+    grade = check(Learners, "layer_norm")
+    assert (grade.status, grade.points) == ("error", 0)
+    assert grade.message.startswith("the parameters must be weight, bias, but those of the class are none")
+
+
+def test_what_fails_with_a_batch_of_one_alone_is_seen_in_the_encoder() -> None:
+    class Learners(Softmax):
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            grad_x, grads = super().backward(grad_output, cache)
+            return grad_x * (1 if len(grad_x) > 1 else 2), grads
+
+    grade = check(Learners, "softmax")
+    assert grade.status == "wrong"
+    assert "an encoder that uses it" in grade.message
+
+
+def test_a_function_must_leave_its_arguments_alone() -> None:
+    def attention(query: Array, key: Array, value: Array, mask: Any = None) -> Any:
+        query *= 1.5
+        return TASKS["attention"].solution(query, key, value, mask)
+
+    assert "must not write into what it is given" in check(attention, "attention").message
+
+
+def test_mistakes_that_do_not_show_are_not_accused() -> None:
+    class Learners(Softmax):
+        def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+            grad_x, grads = super().backward(grad_output, cache)
+            if len(grad_x) == 3:
+                raise ValueError("not for three")
+            return grad_x, grads
+
+    grade = check(Learners, "softmax")
+    assert (grade.status, grade.findings) == ("wrong", ())
+    assert "not for three" in grade.message
+
+
 def test_a_parameter_gradient_cannot_stand_for_that_of_an_input() -> None:
     class Learners(Softmax):
         def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
@@ -208,7 +252,7 @@ def test_a_changed_forward_is_told_before_any_gradient() -> None:
             return super().backward(2 * grad_output, cache)
 
     grade = check(Learners, "layer_norm")
-    assert grade.status == "wrong"
+    assert grade.status == "error"
     assert grade.message.startswith("forward must stay what it was, but its output differs")
 
 
