@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array, Component, Tree, flatten
+from npformer.exercises.returned import as_real, minus, same_arrays, times
 from npformer.exercises.task import BackwardTask, Call, ForwardTask, Task, Term
 from npformer.gradcheck.cases import Case, signed
 from npformer.gradcheck.conduct import fingerprints
 from npformer.gradcheck.sizes import SITUATIONS, Sizes
 from npformer.gradcheck.subject import Subject, input_names, named_gradients, silence
 
-SAME = 1e-9  # of the largest entry: runs of one backward differ by roundings, if their sums are in another order
 SEVERAL = 8.0  # times a cotangent with entries near 1, so that clipping shows
 
 
@@ -112,7 +112,7 @@ class BackwardTrial(Trial):
     def arrays_of(self, implementation: Callable[[Component], Any]) -> dict[str, Array | None]:
         subject = Subject(implementation(self.case.component), self.case.inputs, self.case.options).cast(None)
         _, cache = subject.forward()
-        return {name: _array(grad) for name, grad in subject.backward(self.grad_output.copy(), cache).items()}
+        return {name: as_real(grad) for name, grad in subject.backward(self.grad_output.copy(), cache).items()}
 
     def label(self, name: str) -> str:
         return f"gradient of {name}"
@@ -130,25 +130,19 @@ class BackwardTrial(Trial):
         conduct = {f"writes into {name.split('.')[0]}" for name, data in after.items() if data != before.get(name)}
         if not conduct:
             conduct = set(self._unsteady(subject, cache, gradients))
-        return Observation({name: _array(grad) for name, grad in gradients.items()}, frozenset(conduct))
+        return Observation({name: as_real(grad) for name, grad in gradients.items()}, frozenset(conduct))
 
     def _unsteady(self, subject: Subject, cache: Tree, gradients: dict[str, Any]) -> Iterator[str]:
         """Run backward again, on other cotangents and after another forward."""
         again = subject.backward(self.grad_output.copy(), cache)
-        if not _same(again, gradients):
+        if not same_arrays(again, gradients):
             third = subject.backward(self.grad_output.copy(), cache)
-            adds_up = all(
-                _number(third.get(name)).shape == _number(grad).shape
-                and _close(_number(third[name]) - _number(again.get(name)), _number(again.get(name)) - _number(grad))
-                for name, grad in gradients.items()
-            )
+            adds_up = same_arrays(minus(third, again), minus(again, gradients))
             yield "adds up from call to call" if adds_up else "does not repeat itself"
             return  # what follows would tell nothing
         of_zero = subject.backward(np.zeros_like(self.grad_output), cache)
         of_more = subject.backward(SEVERAL * self.grad_output, cache)
-        if not _same(of_zero, {name: 0 * _number(grad) for name, grad in gradients.items()}) or not _same(
-            of_more, {name: SEVERAL * _number(grad) for name, grad in gradients.items()}
-        ):
+        if not (same_arrays(of_zero, times(0, gradients)) and same_arrays(of_more, times(SEVERAL, gradients))):
             yield "is not linear in grad_output"
         other = copy.copy(subject)
         other.inputs = {name: x * 0.75 if x.dtype.kind == "f" else x[::-1].copy() for name, x in subject.inputs.items()}
@@ -156,7 +150,7 @@ class BackwardTrial(Trial):
         if "rng" in other.options:
             other.options["rng"].random()
         other.forward()
-        if not _same(subject.backward(self.grad_output.copy(), cache), gradients):
+        if not same_arrays(subject.backward(self.grad_output.copy(), cache), gradients):
             yield "uses what another forward left behind"
 
     def gradients(self, component: Component, cache: Tree, grad_output: Array) -> dict[str, Any]:
@@ -211,7 +205,7 @@ class ForwardTrial(Trial):
         if fingerprints({"arguments": list(arguments), "options": options}) != before:
             raise ValueError(f"{self.task.blank} must not write into what it is given, but it changes an array of it")
         looked = self.task.look(returned, *self.call.arguments, **self.call.options)
-        return {name: _array(value) for name, value in looked.items()}
+        return {name: as_real(value) for name, value in looked.items()}
 
     @cached_property
     def given(self) -> dict[str, Array]:
@@ -232,28 +226,6 @@ def trials(task: Task, seed: int, all_sizes: Mapping[str, Sizes] = SITUATIONS) -
     elif isinstance(task, ForwardTask):
         for situation, call in task.calls(seed):
             yield ForwardTrial(task, situation, call)
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(
-        _number(grad).shape == _number(other[name]).shape and _close(_number(grad), _number(other[name]))
-        for name, grad in one.items()
-    )
-
-
-def _close(one: Array, other: Array) -> bool:
-    return bool(np.allclose(one, other, SAME, SAME * np.abs(other).max(initial=0), equal_nan=True))
-
-
-def _number(array: Any) -> Array:
-    numbers = _array(array)
-    return np.full((), np.nan) if numbers is None else numbers
-
-
-def _array(array: Any) -> Array | None:
-    """Return an array of real numbers, or one number, as an array of floats; None for what is neither."""
-    is_real = isinstance(array, np.ndarray | np.generic | bool | int | float) and np.asarray(array).dtype.kind in "biuf"
-    return np.array(array, np.float64) if is_real else None
 
 
 def _is_float(array: Any) -> bool:
