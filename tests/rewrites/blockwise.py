@@ -1,10 +1,15 @@
-"""Blockwise attention in other forms."""
+"""Blockwise attention in other forms.
+
+Each has row maxima and sums of its own scores. Scores that are rounded otherwise differ by roundings of their size, and
+exp makes that the relative error of a power: weights of such powers and of forward's row_sum do not sum to 1, which the
+weights of any inputs do.
+"""
 
 import copy
 
 import numpy as np
 
-from npformer import BlockwiseAttention
+from npformer import BlockwiseAttention, GivenMasks
 from npformer.attention import MASKED_SCORE
 from npformer.component import Array, Tree
 from rewrites.registry import backward_of
@@ -12,8 +17,8 @@ from rewrites.registry import backward_of
 Gradients = tuple[tuple[Array, Array, Array], Tree]
 
 
-def _powers_and_kept(core: BlockwiseAttention, cache: Tree) -> tuple[Array, Array]:
-    """exp(scores - row_max), and the factor that dropout multiplies each by, both as whole matrices."""
+def _weights_and_kept(core: BlockwiseAttention, cache: Tree) -> tuple[Array, Array]:
+    """The softmax of the scores, and the factor that dropout multiplies each weight by, both as whole matrices."""
     query, key = cache["query"], cache["key"]
     scores = core._scale(query) * (query @ key.swapaxes(-1, -2))
     scores = np.where(cache.get("mask", 1), scores, MASKED_SCORE)
@@ -25,14 +30,14 @@ def _powers_and_kept(core: BlockwiseAttention, cache: Tree) -> tuple[Array, Arra
         kept /= 1 - core.dropout.p
     if core.zero_fully_masked and "mask" in cache:
         kept *= cache["mask"].any(-1, keepdims=True)
-    return np.exp(scores - cache["row_max"][..., None]), kept
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True), kept
 
 
 @backward_of(BlockwiseAttention)
 def all_at_once(core: BlockwiseAttention, grad_output: Array, cache: Tree) -> Gradients:
     query, key, value = cache["query"], cache["key"], cache["value"]
-    powers, kept = _powers_and_kept(core, cache)
-    weights = powers / cache["row_sum"][..., None]
+    weights, kept = _weights_and_kept(core, cache)
     grad_weights = kept * (grad_output @ value.swapaxes(-1, -2))
     delta = (weights * grad_weights).sum(-1, keepdims=True)
     grad_scores = core._scale(query) * weights * (grad_weights - delta) * (cache.get("mask", 1) != 0)
@@ -43,15 +48,14 @@ def all_at_once(core: BlockwiseAttention, grad_output: Array, cache: Tree) -> Gr
 @backward_of(BlockwiseAttention)
 def keys_outside_queries_inside(core: BlockwiseAttention, grad_output: Array, cache: Tree) -> Gradients:
     query, key, value = cache["query"], cache["key"], cache["value"]
-    powers, kept = _powers_and_kept(core, cache)
-    may_attend = np.broadcast_to(cache.get("mask", 1), powers.shape) != 0
-    delta = (grad_output * cache["output"]).sum(-1, keepdims=True)
+    weights, kept = _weights_and_kept(core, cache)
+    may_attend = np.broadcast_to(cache.get("mask", 1), weights.shape) != 0
+    delta = (grad_output * ((weights * kept) @ value)).sum(-1, keepdims=True)
     grad_query, grad_key, grad_value = (np.zeros_like(array) for array in (query, key, value))
     for keys in (slice(start, start + 2) for start in range(0, key.shape[-2], 2)):
-        weights = powers[..., keys] / cache["row_sum"][..., None]
-        grad_value[..., keys, :] = (weights * kept[..., keys]).swapaxes(-1, -2) @ grad_output
+        grad_value[..., keys, :] = (weights[..., keys] * kept[..., keys]).swapaxes(-1, -2) @ grad_output
         grad_weights = kept[..., keys] * (grad_output @ value[..., keys, :].swapaxes(-1, -2))
-        grad_scores = core._scale(query) * weights * (grad_weights - delta) * may_attend[..., keys]
+        grad_scores = core._scale(query) * weights[..., keys] * (grad_weights - delta) * may_attend[..., keys]
         grad_query += grad_scores @ key[..., keys, :]
         grad_key[..., keys, :] = grad_scores.swapaxes(-1, -2) @ query
     return (grad_query, grad_key, grad_value), {"dropout": {}}
@@ -61,4 +65,7 @@ def keys_outside_queries_inside(core: BlockwiseAttention, grad_output: Array, ca
 def other_blocks(core: BlockwiseAttention, grad_output: Array, cache: Tree) -> Gradients:
     twin = copy.copy(core)
     twin.block_size = 3, 1
-    return BlockwiseAttention.backward(twin, grad_output, cache)
+    source = cache["dropout"]
+    rng = GivenMasks([source["mask"]]) if "mask" in source else copy.deepcopy(source.get("rng"))
+    _, own = twin.forward(cache["query"], cache["key"], cache["value"], mask=cache.get("mask"), rng=rng)
+    return BlockwiseAttention.backward(twin, grad_output, own)
