@@ -31,8 +31,8 @@ class Tolerance:
     allowed : array
         For each entry; from roundings alone.
     at_kinks : array or None
-        The same where entries before a ReLU that lie within rounding of 0 may fall to either side; None if there are
-        none.
+        The same where entries before a ReLU that lie within rounding of 0, or that such a kink may move across 0, may
+        fall to either side; None if there are none.
     """
 
     allowed: Array
@@ -40,8 +40,8 @@ class Tolerance:
 
     @property
     def limit(self) -> Array:
-        """For each entry, with both sides of a kink allowed where it is apart."""
-        return self.allowed if self.at_kinks is None else np.where(self.apart, self.at_kinks, self.allowed)
+        """For each entry, with both sides of a kink allowed."""
+        return self.allowed if self.at_kinks is None else self.at_kinks
 
     @property
     def apart(self) -> npt.NDArray[np.bool_]:
@@ -139,16 +139,20 @@ def predict(
 
 def tolerances(predicted: Predicted, storage: Format, accumulation: Format) -> dict[str, Tolerance]:
     """Return the tolerance of every array that floating-point operations made, of what was predicted."""
-    allowed = _spread(predicted, storage, accumulation, {})
-    kinks = {
-        name: np.where(np.abs(predicted.run[name]) <= allowed[name], allowed[name], 0.0)
-        for name in relu_inputs(predicted.run)
-        if name not in predicted.given and name in allowed
-    }
-    if not any(width.any() for width in kinks.values()):
+    allowed = reach = _spread(predicted, storage, accumulation, {})
+    inputs = [name for name in relu_inputs(predicted.run) if name not in predicted.given and name in allowed]
+    opened = 0
+    while True:  # a kink moves what comes after it, maybe across another one
+        kinks = {name: np.where(np.abs(predicted.run[name]) <= reach[name], reach[name], 0.0) for name in inputs}
+        count = sum(int(np.count_nonzero(width)) for width in kinks.values())
+        if count == opened:
+            break
+        opened = count
+        at_kinks = _spread(predicted, storage, accumulation, kinks)
+        reach = {name: np.maximum(array, at_kinks[name]) for name, array in reach.items()}
+    if not opened:
         return {name: Tolerance(array) for name, array in allowed.items()}
-    at_kinks = _spread(predicted, storage, accumulation, kinks)
-    return {name: Tolerance(array, np.maximum(array, at_kinks[name])) for name, array in allowed.items()}
+    return {name: Tolerance(array, reach[name]) for name, array in allowed.items()}
 
 
 def _spread(predicted: Predicted, storage: Format, accumulation: Format, kinks: Arrays) -> Arrays:
