@@ -25,12 +25,13 @@ BACKWARDS = [name for name, task in TASKS.items() if isinstance(task, BackwardTa
 
 
 def _lineup(task: Task, seed: int) -> Lineup:
-    """The trials in two situations of five, one by turns: fewer than check has, so that it is harder, and faster."""
+    """The trials in three situations of five: two that differ much, and one by turns."""
     found = list(trials(task, seed))
     if not isinstance(task, BackwardTask):
         return Lineup(task, found)
-    always = found.pop(2)
-    return Lineup(task, [always, found[seed % len(found)]])
+    first, second, third, *others = found
+    others.append(second)
+    return Lineup(task, [first, third, others[seed % len(others)]])
 
 
 def _observe(lineup: Lineup, suspect: Suspect) -> tuple[Lineup, list[Observation]]:
