@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_bench(commands)
     add_exercise(commands)
     options = parser.parse_args(arguments)
+    if sys.stdout is None:  # it was closed; whatever is opened next would take its place
+        with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing):
+            return _finish(options)
+    return _finish(options)
+
+
+def _finish(options: argparse.Namespace) -> int:
+    """Run a command to its end, and return the exit status."""
     try:
         status: int = options.run(options)
         sys.stdout.flush()

@@ -94,7 +94,7 @@ def _start(options: argparse.Namespace) -> int:
     course = Course(options.dir, options.task_file)
     task = course.find(options.name)
     try:
-        path = start(task, options.dir)
+        path = start(task, options.dir, course.options_inside(task))
     except OSError as error:
         raise UsageError(sentence_of(error)) from None
     say(f"{path} is for you to fill in: {task.title}.", f"Then: npformer exercise check {course.called(task)}")
@@ -114,7 +114,9 @@ def _hint(options: argparse.Namespace) -> int:
         label = f"Hint {number} of {len(task.hints)}: "
         indent = " " * len(label)
         lines += [*textwrap.wrap(" ".join(hint.split()), WIDTH, initial_indent=label, subsequent_indent=indent), ""]
-    if count < len(task.hints):
+    if count < len(task.hints) and course.progress.complaint:  # the next time it would be the same hint again
+        lines.append(f"All of them: npformer exercise hint {course.called(task)} --all")
+    elif count < len(task.hints):
         lines.append(f"One more: npformer exercise hint {course.called(task)}")
     else:
         lines.append(f"There are no more. The answer: npformer exercise solution {course.called(task)}")
@@ -124,11 +126,12 @@ def _hint(options: argparse.Namespace) -> int:
 
 def _solution(options: argparse.Namespace) -> int:
     from npformer.exercises.course import Course, say
-    from npformer.exercises.source import solution_source
+    from npformer.exercises.source import imports_for, solution_source
 
     task = Course(options.dir, options.task_file).find(options.name)
     say(f"This is the answer to {task.name}: how it is derived, and the code.", "")
-    say(textwrap.dedent(task.derivation.strip("\n")).rstrip(), "", solution_source(task))
+    code = solution_source(task)
+    say(textwrap.dedent(task.derivation.strip("\n")).rstrip(), "", *imports_for(task, code), "", "", code)
     return 0
 
 

@@ -14,9 +14,9 @@ from npformer.exercises.course import Course, UsageError, say
 from npformer.exercises.grade import Grade
 from npformer.exercises.progress import DONE, NOT_STARTED
 from npformer.exercises.report import WIDTH, points_of, report
-from npformer.exercises.results import junit, to_json
+from npformer.exercises.results import BEGINNING, junit, to_json
 from npformer.exercises.task import Task
-from npformer.exercises.workbook import file_of, fingerprint, write_whole
+from npformer.exercises.workbook import file_of, fingerprint, no_file, write_whole
 from npformer.shapes import check_count, check_number
 
 Target = tuple[Task, Path]
@@ -27,7 +27,7 @@ def check_all(options: argparse.Namespace) -> int:
     _check_limits(options)
     course = Course(options.dir, options.task_file)
     if options.junit is not None:
-        _check_junit(options.junit)
+        _check_junit(options.junit, course)
     chosen = _chosen(course, options)
     talk = not options.json
     started = any(course.progress.state(name) != NOT_STARTED for name in course.tasks)
@@ -37,6 +37,7 @@ def check_all(options: argparse.Namespace) -> int:
         say(f"Checking {chosen[0][1]}, the first that is started and not solved.")
         say()
     grades = []
+    files = [path for _, path in chosen]
     for task, path in chosen:
         grades.append(_grade(course, task, path, options))
         if talk:
@@ -46,12 +47,12 @@ def check_all(options: argparse.Namespace) -> int:
             say(report(grades[-1], options.spoil, _in_colour(), " ".join(course.options_for(task))))
     if options.junit is not None:
         try:
-            write_whole(options.junit, junit(grades))
+            write_whole(options.junit, junit(grades, files))
         except OSError as error:
             raise UsageError(f"--junit must be a file that can be written, but: {sentence_of(error)}") from None
     solved = sum(grade.passed for grade in grades)
     if options.json:
-        print(to_json(grades))
+        print(to_json(grades, files))
     elif grades:
         if len(grades) > 1:
             total = points_of(sum(grade.points for grade in grades), sum(grade.out_of for grade in grades))
@@ -79,10 +80,15 @@ def _target(course: Course, named: str) -> Target:
     if named.endswith(".py") or "/" in named or os.sep in named:
         path = Path(named)
         if not path.is_file():
-            raise UsageError(f"NAME|FILE must be an exercise or a file that exists, but {named} is none")
-        return course.find(path.stem), path
+            came = no_file(path) or "none"
+            raise UsageError(f"NAME|FILE must be an exercise or a file that exists, but {named} is {came}")
+        if path.resolve() in course.task_files:
+            raise UsageError(f"FILE must be a learner's file, but {named} is given as --task-file")
+        return course.find_for(path), path
     task = course.find(named)
     path = file_of(named, course.folder)
+    if no_file(path):
+        raise UsageError(f"{path} must be a learner's file, but it is {no_file(path)}")
     if not path.exists():
         raise UsageError(
             f"{named} must be started, but {path} is not there; npformer exercise start {course.called(task)}"
@@ -112,13 +118,23 @@ def _check_limits(options: argparse.Namespace) -> None:
         raise UsageError(str(error)) from None
 
 
-def _check_junit(file: str) -> None:
+def _check_junit(file: str, course: Course) -> None:
     """Refuse before anything is run what could not be written, or would be lost."""
     path = Path(file)
     if path.suffix == ".py":
         raise UsageError(f"--junit must be a file for results, but {file} is Python")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(f"--junit must be a file in a folder that exists, but {file} is none")
+    if path.resolve() == course.progress.path.resolve():
+        raise UsageError(f"--junit must be a file for results, but {file} is where progress is kept")
+    if path.is_file() and not _may_be_replaced(path):
+        raise UsageError(f"--junit must be a new file or one with such results, but {file} holds something else")
+
+
+def _may_be_replaced(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(len(BEGINNING))
+    return not start or start == BEGINNING.encode("utf-8")
 
 
 def _in_colour() -> bool:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from npformer.exercises.progress import CHANGED, DONE, NOT_STARTED, STARTED, WRONG, Progress
-from npformer.exercises.report import WIDTH, points_of
+from npformer.exercises.report import LEAST_TITLE, WIDTH, clipped, points_of
+from npformer.exercises.spelling import spelled
 from npformer.exercises.task import Task
 from npformer.exercises.tasks import TASKS
 from npformer.exercises.teacher import load_task
+from npformer.exercises.workbook import file_of
 
 MARKS = {NOT_STARTED: " ", STARTED: ".", WRONG: "!", DONE: "x", CHANGED: "~"}
-ASCII = str.maketrans({"→": "->", "←": "<-", "·": "*", "×": "x", "−": "-", "…": "..."})
 
 
 class UsageError(ValueError):
@@ -51,16 +54,33 @@ class Course:
             except (TypeError, ValueError) as error:
                 raise UsageError(str(error)) from None
             self.tasks[task.name] = task
-            self.added[task.name] = f"--task-file {shlex.quote(file)}"
+            self.added[task.name] = file
+        self.task_files = [Path(file).resolve() for file in task_files]
+        for name in self.tasks:
+            path = file_of(name, folder)
+            if path.resolve() in self.task_files:
+                raise UsageError(f"--task-file must not be a learner's file, but {path} is where {name} is written")
         self.progress = Progress(folder)
 
     def find(self, name: str) -> Task:
         """Return the exercise of this name."""
         if name in self.tasks:
             return self.tasks[name]
+        raise UsageError(f"NAME must be an exercise, but {name!r:.60} is none; {self._remedy(name)}")
+
+    def find_for(self, path: Path) -> Task:
+        """Return the exercise that a file is called after."""
+        if path.stem in self.tasks:
+            return self.tasks[path.stem]
+        example = f"{next(iter(self.tasks))}.py"
+        raise UsageError(
+            f"FILE must be called after its exercise, such as {example}, but {path.name!r:.60} is not; "
+            f"{self._remedy(path.stem)}"
+        )
+
+    def _remedy(self, name: str) -> str:
         near = difflib.get_close_matches(name.lower(), self.tasks, cutoff=0.4)
-        remedy = f"did you mean {' or '.join(near)}?" if near else "npformer exercise list shows them"
-        raise UsageError(f"NAME must be an exercise, but {name!r:.60} is none; {remedy}")
+        return f"did you mean {' or '.join(near)}?" if near else "npformer exercise list shows them"
 
     def called(self, task: Task) -> str:
         """Return what the commands are to be called with for an exercise: its name, and the options that find it."""
@@ -68,7 +88,17 @@ class Course:
 
     def options_for(self, task: Task) -> list[str]:
         """Return the options that the commands need to find an exercise and its file."""
-        return [*self.options, *([self.added[task.name]] if task.name in self.added else [])]
+        added = self.added.get(task.name)
+        return [*self.options, *([] if added is None else [f"--task-file {shlex.quote(added)}"])]
+
+    def options_inside(self, task: Task) -> str:
+        """Return the options that the commands need where they are called in the learner's folder."""
+        if task.name not in self.added:
+            return ""
+        file = self.added[task.name]
+        with suppress(ValueError):  # it is on another drive
+            file = file if Path(file).is_absolute() else os.path.relpath(file, self.folder)
+        return f"--task-file {shlex.quote(file)}"
 
     def table(self) -> str:
         """Return a numbered table of all exercises, with what is reached."""
@@ -78,7 +108,7 @@ class Course:
         room = WIDTH - wide - 10 - len("  10 of 12 points")
         lines = []
         for number, (name, task) in enumerate(self.tasks.items(), start=1):
-            title = task.title if len(task.title) <= room else f"{task.title[: room - 3]}..."
+            title = clipped(task.title, max(room, LEAST_TITLE))
             points = points_of(reached[name], task.points)
             lines.append(f"{number:>3} [{MARKS[states[name]]}] {name:<{wide}}  {title:<{room}}  {points}")
         total = points_of(sum(reached.values()), sum(task.points for task in self.tasks.values()))
@@ -100,11 +130,7 @@ class Course:
 
 
 def say(*lines: str) -> None:
-    """Print lines without the empty ones at the end; what the terminal cannot show is replaced."""
+    """Print lines without the empty ones at the end; what the terminal cannot show is spelled otherwise."""
     text = "\n".join(lines).rstrip("\n")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(ASCII).encode(encoding, "replace").decode(encoding)
-    print(text)
+    print(spelled(text, encoding))

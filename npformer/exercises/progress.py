@@ -6,7 +6,9 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from npformer.exercises.workbook import file_of, fingerprint, write_whole
 PROGRESS = ".npformer-exercises.json"
 FORMAT = "npformer exercises 1"
 LARGEST = 1_000_000  # bytes of a progress file
+PATIENCE = 2.0  # seconds that a command waits for another that writes
 NOT_STARTED, STARTED, WRONG, DONE, CHANGED = "not started", "started", "wrong", "solved", "changed since it was solved"
 
 
@@ -65,17 +68,18 @@ class Progress:
     def state(self, name: str) -> str:
         """Return one of "not started", "started", "wrong", "solved" and "changed since it was solved"."""
         path, record = file_of(name, self.folder), self.records.get(name, Record())
-        if not path.exists():
+        if not path.is_file():
             return NOT_STARTED
         if record.status in ("", BLANK):
             return STARTED
-        if record.status != SOLVED:
-            return WRONG
-        return DONE if fingerprint(path) == record.sha256 else CHANGED
+        as_checked = fingerprint(path) == record.sha256
+        if record.status == SOLVED:
+            return DONE if as_checked else CHANGED
+        return WRONG if as_checked else STARTED
 
     def points(self, name: str) -> float:
-        """Return the points that the last check of an exercise gave, whose file is still there."""
-        return 0.0 if self.state(name) == NOT_STARTED else self.records.get(name, Record()).points
+        """Return the points that the last check of an exercise gave, if its file is still as it was then."""
+        return self.records.get(name, Record()).points if self.state(name) in (DONE, WRONG) else 0.0
 
     def hints(self, name: str) -> int:
         """Return how many hints were shown."""
@@ -108,6 +112,10 @@ class Progress:
     def _keep(self, name: str, about: Mapping[str, Any]) -> None:
         if self.complaint:
             return
+        with _alone_in(self.folder):
+            self._update(name, about)
+
+    def _update(self, name: str, about: Mapping[str, Any]) -> None:
         self.records, self.complaint = self._read()  # another command may have written it meanwhile
         self.records[name] = replace(self.records.get(name, Record()), **about)
         if self.complaint:
@@ -117,6 +125,34 @@ class Progress:
             write_whole(self.path, json.dumps(document, indent=1, allow_nan=False) + "\n")
         except OSError as error:
             self.complaint = f"Progress is not kept in {self.path}: it cannot be written ({error.strerror or error})."
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Lock a folder against other commands, where the system has such locks; nobody waits long for it."""
+    try:
+        import fcntl  # which Windows lacks
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        end = time.monotonic() + PATIENCE
+        with suppress(OSError):  # the file system has no locks
+            while not _locked(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and time.monotonic() < end:
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock
+
+
+def _locked(lock: Callable[[int, int], None], descriptor: int, how: int) -> bool:
+    try:
+        lock(descriptor, how)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _records(data: bytes) -> dict[str, Record]:

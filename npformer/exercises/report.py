@@ -15,6 +15,7 @@ WIDTH = 100
 INDENT = "    "
 MOST_PRINTED = 40  # lines of what a learner's code printed
 MOST_ARRAYS = 24
+LEAST_TITLE = 12  # characters of a title that are left beside a long name
 HEADLINES = {SOLVED: "solved", WRONG: "not yet right", BLANK: "still to be written", ERROR: "stopped by an error"}
 GREEN, RED, BOLD = "32", "31", "1"
 Ink = Callable[[str, str], str]  # a text and the code of its colour
@@ -91,6 +92,11 @@ def printable(text: str) -> str:
     )
 
 
+def clipped(text: str, width: int) -> str:
+    """Return a line that is cut where it is wider than that."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def _ink(colour: bool) -> Ink:
     return (lambda text, code: f"\033[{code}m{text}\033[0m") if colour else (lambda text, code: text)
 
@@ -98,7 +104,8 @@ def _ink(colour: bool) -> Ink:
 def _headline(grade: Grade, ink: Ink) -> list[str]:
     status = HEADLINES.get(grade.status, grade.status)
     status = ink(status, GREEN if grade.passed else RED)
-    title = _line(f"{grade.title} ({grade.task})", WIDTH - 48)
+    name = _line(grade.task, WIDTH - 51 - LEAST_TITLE)  # what is too long is cut from the title, not from the name
+    title = f"{_line(grade.title, WIDTH - 51 - len(name))} ({name})"
     return [f"{ink(title, BOLD)}: {status}, {points_of(grade.points, grade.out_of)}"]
 
 
@@ -107,7 +114,7 @@ def _message(message: str) -> list[str]:
     lines: list[str] = []
     for line in printable(message).strip("\n").split("\n"):
         if line[:1] in " >":
-            lines.append(_clipped(line, WIDTH))
+            lines.append(clipped(line, WIDTH))
         else:
             lines += _wrapped(line, "")
     return lines if any(lines) else []
@@ -120,7 +127,7 @@ def _printed(printed: str) -> list[str]:
     if len(lines) > MOST_PRINTED:
         half = MOST_PRINTED // 2
         lines = [*lines[:half], f"... ({len(lines) - 2 * half} more lines) ...", *lines[-half:]]
-    return ["Your code printed", *(_clipped(INDENT + line, WIDTH).rstrip() for line in lines)]
+    return ["Your code printed", *(clipped(INDENT + line, WIDTH).rstrip() for line in lines)]
 
 
 def _small_case(side: SideBySide, ink: Ink) -> list[str]:
@@ -209,8 +216,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _line(text: str, width: int) -> str:
-    return _clipped(printable(" ".join(text.split())), width)
-
-
-def _clipped(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    return clipped(printable(" ".join(text.split())), width)

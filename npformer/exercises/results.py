@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from npformer.exercises.grade import SOLVED, WRONG, ArrayGrade, Grade
 from npformer.exercises.report import in_words, report
 from npformer.gradcheck.verdict import PASS
 from npformer.shapes import check_parts
 
+BEGINNING = '<?xml version="1.0" encoding="utf-8"?>\n<testsuites name="npformer exercises"'
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
+Files = Sequence[str | os.PathLike[str]]
 
 
-def junit(grades: Iterable[Grade]) -> str:
+def junit(grades: Grade | Iterable[Grade], files: Files = ()) -> str:
     """Return grades as JUnit's XML: an exercise is a test suite, and each of its arrays a test case.
 
     A wrong array is a failure. Code that is still to be written or stops is one test case with an error. What a
@@ -23,13 +26,17 @@ def junit(grades: Iterable[Grade]) -> str:
 
     Parameters
     ----------
-    grades : Grades
+    grades : Grade, or Grades
         What check returned.
+    files : paths, optional
+        Of the learner's code, one for each grade.
 
     Raises
     ------
     TypeError
-        If one of them is no Grade.
+        If one of the grades is none.
+    ValueError
+        If there are more or fewer files than grades.
 
     Examples
     --------
@@ -51,41 +58,48 @@ def junit(grades: Iterable[Grade]) -> str:
       </testsuite>
     </testsuites>
     """
-    suites = [_suite(grade) for grade in _checked(grades)]
+    suites = [_suite(grade, file) for grade, file in _checked(grades, files)]
     counts = {
         count: str(sum(int(suite.get(count, 0)) for suite in suites)) for count in ("tests", "failures", "errors")
     }
     root = ElementTree.Element("testsuites", {"name": "npformer exercises"} | counts)
     root.extend(suites)
     ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}'
+    declaration, _, _ = BEGINNING.partition("\n")
+    return f"{declaration}\n{ElementTree.tostring(root, encoding='unicode')}"
 
 
-def to_json(grades: Iterable[Grade]) -> str:
-    """Return a list of grades as JSON.
+def to_json(grades: Grade | Iterable[Grade], files: Files = ()) -> str:
+    """Return a list of grades as JSON, each with the path of the "file" that was checked, or null.
 
     Raises
     ------
-    TypeError
-        If one of them is no Grade.
+    TypeError, ValueError
+        If one of the grades is none, or there are more or fewer files than grades.
 
     Examples
     --------
     >>> json.loads(to_json([Grade("softmax", "Softmax, backward", "blank", "Nothing is written yet.")]))[0]["status"]
     'blank'
     """
-    return json.dumps([grade.to_dict() for grade in _checked(grades)], indent=2, allow_nan=False)
+    entries = [{"file": file or None} | grade.to_dict() for grade, file in _checked(grades, files)]
+    return json.dumps(entries, indent=2, allow_nan=False)
 
 
-def _checked(grades: Iterable[Grade]) -> list[Grade]:
-    listed = list(grades)
+def _checked(grades: Grade | Iterable[Grade], files: Files) -> list[tuple[Grade, str]]:
+    """Return each grade with the path of its file, or ""."""
+    listed = [grades] if isinstance(grades, Grade) else list(grades)
     if listed:
         check_parts("grades", listed, Grade)
-    return listed
+    paths = [os.fspath(file) for file in files] or [""] * len(listed)
+    if len(paths) != len(listed):
+        raise ValueError(f"files must be one for each of the {len(listed)} grades, but there are {len(paths)}")
+    return list(zip(listed, paths, strict=True))
 
 
-def _suite(grade: Grade) -> ElementTree.Element:
-    suite = ElementTree.Element("testsuite", {"name": _clean(grade.task)})
+def _suite(grade: Grade, file: str) -> ElementTree.Element:
+    name = f"{grade.task} ({file})" if file else grade.task
+    suite = ElementTree.Element("testsuite", {"name": _clean(name)})
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (("points", grade.points), ("out_of", grade.out_of)):
         ElementTree.SubElement(properties, "property", {"name": name, "value": f"{value:g}"})

@@ -10,8 +10,8 @@ import textwrap
 from npformer.exercises.task import Task
 
 
-def blank_file(task: Task) -> str:
-    """Return the file that a learner starts with.
+def blank_file(task: Task, options: str = "") -> str:
+    """Return the file that a learner starts with; the commands in it are to be called with these options.
 
     Examples
     --------
@@ -28,10 +28,15 @@ def blank_file(task: Task) -> str:
         f'{indent}raise NotImplementedError("{task.blank} is still to be written")',
     ]
     code = "\n".join(lines)
-    check = f"    npformer exercise check {task.name}"
-    hint = f"    npformer exercise hint {task.name}"
-    docstring = f'"""{task.statement.strip()}\n\nFill in `{task.blank}`. Then, in this folder:\n\n{check}\n{hint}\n"""'
+    called = f"{task.name} {_in_docstring(options)}".rstrip()
+    commands = f"    npformer exercise check {called}\n    npformer exercise hint {called}"
+    docstring = f'"""{task.statement.strip()}\n\nFill in `{task.blank}`. Then, in this folder:\n\n{commands}\n"""'
     return "\n".join([docstring, "", *imports_for(task, code), "", "", code, ""])
+
+
+def _in_docstring(text: str) -> str:
+    """Return how a text is written between three quotation marks; what UTF-8 does not have is replaced."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').encode("utf-8", "replace").decode("utf-8")
 
 
 def solution_source(task: Task) -> str:

@@ -13,7 +13,7 @@ from npformer.exercises.task import Task
 from npformer.shapes import check_part, describe
 
 
-def start(task: Task, folder: str | os.PathLike[str] = ".") -> Path:
+def start(task: Task, folder: str | os.PathLike[str] = ".", options: str = "") -> Path:
     """Write the file in which a learner writes, and return its path.
 
     It appears when it is complete. What is there already is never overwritten.
@@ -24,13 +24,15 @@ def start(task: Task, folder: str | os.PathLike[str] = ".") -> Path:
         The exercise; the file is called after it.
     folder : str or path
         It must exist.
+    options : str
+        What the commands that the file names are to be called with, such as "--task-file week2.py".
 
     Raises
     ------
     TypeError
         If task is no Task, or folder no path.
     FileExistsError
-        If there is a file of this name.
+        If there is a file of this name, or something else.
     OSError
         If it cannot be written.
 
@@ -44,10 +46,9 @@ def start(task: Task, folder: str | os.PathLike[str] = ".") -> Path:
     """
     check_part("task", task, Task)
     path = file_of(task.name, folder)
-    taken = f"{path.name} is there already and is yours; it is not overwritten"
     if os.path.lexists(path):
-        raise FileExistsError(taken)
-    source = blank_file(task)
+        raise FileExistsError(_taken(path))
+    source = blank_file(task, options)
     if not path.parent.is_dir():
         raise NotADirectoryError(f"folder must be a folder that exists, but {path.parent} is none")
     hidden = _hidden_beside(path)
@@ -60,10 +61,32 @@ def start(task: Task, folder: str | os.PathLike[str] = ".") -> Path:
         except OSError:  # the file system has no links
             _write_new(path, source)
     except FileExistsError:
-        raise FileExistsError(taken) from None
+        raise FileExistsError(_taken(path)) from None
+    except OSError as error:
+        raise _about(path, error) from None
     finally:
         hidden.unlink(missing_ok=True)
     return path
+
+
+def _taken(path: Path) -> str:
+    return f"{path.name} is there already and is {no_file(path) or 'yours'}; it is not overwritten"
+
+
+def no_file(path: Path) -> str:
+    """Return in words what there is in the place of a file, and "" if it is a file or nothing."""
+    if path.is_file():
+        return ""
+    if path.is_dir():
+        return "a folder"
+    if path.is_symlink():
+        return "a link to a file that is not there"
+    return "a device, a pipe or a socket" if path.exists() else ""
+
+
+def _about(path: Path, error: OSError) -> OSError:
+    """Return an error about the file that was to be written, not about the hidden one that comes first."""
+    return error if error.errno is None else OSError(error.errno, error.strerror, str(path))
 
 
 def file_of(name: str, folder: str | os.PathLike[str] = ".") -> Path:
@@ -74,9 +97,10 @@ def file_of(name: str, folder: str | os.PathLike[str] = ".") -> Path:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, and "" if it cannot be read."""
+    """Return the SHA-256 of a file, and "" if it is none or cannot be read."""
     with suppress(OSError):
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        if Path(path).is_file():  # opening a pipe would wait for ever
+            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return ""
 
 
@@ -96,6 +120,8 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
     try:
         _write_new(hidden, text)
         hidden.replace(target)
+    except OSError as error:
+        raise _about(target, error) from None
     finally:
         hidden.unlink(missing_ok=True)
 
