@@ -7,6 +7,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from npformer.shapes import describe
+
 LONGEST_MESSAGE = 300
 LONGEST_LINE = 110
 
@@ -35,6 +39,19 @@ def message_of(error: BaseException) -> str:
     except (Exception, SystemExit) as failure:
         return f"(its message cannot be shown: its __str__ raised {name_of(failure)})"
     return message or ("there is not enough memory for it" if isinstance(error, MemoryError) else "")
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, as a sentence names it, without its numbers.
+
+    Examples
+    --------
+    >>> kind_of(np.ones(3)), kind_of([1, 2]), kind_of(None)
+    ('a float64 array', 'a list of 2', 'None')
+    """
+    if isinstance(value, np.ndarray):
+        return f"{'an' if value.dtype.name[0] in 'aeiou' else 'a'} {value.dtype.name} array"
+    return f"{describe(value)} of {len(value)}" if isinstance(value, list | tuple) else describe(value)
 
 
 def shorten(message: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from npformer.exercises.learner import LearnerError, load_file, telling
+from npformer.exercises.proof import prove
 from npformer.exercises.source import blank_file
 from npformer.exercises.task import Task
 from npformer.shapes import check_count, describe
@@ -25,7 +26,8 @@ def load_task(path: str | os.PathLike[str], taken: Collection[str] | None = None
     Raises
     ------
     TypeError, ValueError
-        If the file cannot be run, or has no TASK that an exercise can be made from; one sentence.
+        If the file cannot be run, or has no TASK that an exercise can be made from, or what the TASK says is right is
+        not: it is proven before any learner meets it. One sentence.
 
     Examples
     --------
@@ -53,6 +55,7 @@ def load_task(path: str | os.PathLike[str], taken: Collection[str] | None = None
     if not isinstance(task, Task):
         raise TypeError(f"TASK of {file.name} must be a BackwardTask or a ForwardTask, but it is {describe(task)}")
     _check(task, file.name, TASKS if taken is None else taken)
+    prove(task, file)
     return task
 
 

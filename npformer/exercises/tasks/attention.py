@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array
+from npformer.exercises.quoting import kind_of
 from npformer.exercises.task import Call, ForwardTask
 
 Pair = tuple[Array, Array]
@@ -65,7 +66,7 @@ def calls(seed: int) -> Iterator[tuple[str, Call]]:
 
 def look(result: Any, *arguments: Array, mask: Array | None = None) -> dict[str, Array]:
     if not isinstance(result, tuple) or len(result) != 2 or not all(isinstance(each, np.ndarray) for each in result):
-        raise TypeError(f"attention must return a pair of arrays (output, p_attn), but it returned {result!r:.60}")
+        raise TypeError(f"attention must return a pair of arrays (output, p_attn), but it returned {kind_of(result)}")
     return {"output": result[0], "p_attn": result[1]}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from npformer import Component, Dropout, Linear, PositionwiseFeedForward, PreNormSublayerConnection, flatten
 from npformer.component import Array
 from npformer.encoder import make_encoder
+from npformer.exercises.quoting import kind_of
 from npformer.exercises.task import Call, ForwardTask
 from npformer.gradcheck import randomise
 from npformer.norm import LayerNorm
@@ -53,7 +54,7 @@ def calls(seed: int) -> Iterator[tuple[str, Call]]:
 
 def look(result: Any, module: Component, N: int) -> dict[str, Any]:
     if not isinstance(result, Iterable):
-        raise TypeError(f"clones must return a list of components, but it returned {result!r:.60}")
+        raise TypeError(f"clones must return a list of components, but it returned {kind_of(result)}")
     copies = list(islice(result, 2 * N + 2))
     for index, each in enumerate(copies):
         if type(each) is not type(module):

@@ -8,8 +8,9 @@ NaN, or if a gradient has another shape than its array.
 
 forward is smooth. The arrays are real, with entries of size 1 or so; forward takes complex arrays as well. A gradient
 counts as right if it is off by no more than 1e-5 of the largest entry of the same gradient. There are gradients that
-are exactly 0, tiny ones (1e-6) and large ones (1e8), and wrong ones among the tiny and the large. Some mistakes show
-only where grad_output differs from entry to entry.
+are exactly 0, and right, though slopes that you measure there are not 0 but rounding; tiny ones (1e-6) and large ones
+(1e8), and wrong ones among the tiny and the large. Some mistakes show only where grad_output differs from entry to
+entry.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 
 from npformer import GELU, Component, LayerNorm, Linear, ScaledDotProductAttention, SiLU, Softmax, flatten
 from npformer.component import Array
+from npformer.exercises.quoting import kind_of
 from npformer.exercises.task import Call, ForwardTask
 from npformer.exercises.wrong_checkers import WRONG_CHECKERS
 from npformer.gradcheck import randomise
@@ -120,7 +122,7 @@ def calls(seed: int) -> Iterator[tuple[str, Call]]:
 
 def look(result: Any, *arguments: Any) -> dict[str, bool]:
     if not isinstance(result, bool | np.bool_):
-        raise TypeError(f"gradient_is_right must return True or False, but it returned {result!r:.60}")
+        raise TypeError(f"gradient_is_right must return True or False, but it returned {kind_of(result)}")
     return {"verdict": bool(result)}
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from npformer import attention
 from npformer.component import Array
+from npformer.exercises.quoting import kind_of
 from npformer.exercises.task import Call, ForwardTask
 
 
@@ -66,7 +67,7 @@ def calls(seed: int) -> Iterator[tuple[str, Call]]:
 
 def look(result: Any, *arguments: Any, mask: Array | None = None) -> dict[str, Array]:
     if not isinstance(result, np.ndarray):
-        raise TypeError(f"multi_head_attention must return one array, the output, but it returned {result!r:.60}")
+        raise TypeError(f"multi_head_attention must return one array, the output, but it returned {kind_of(result)}")
     return {"output": result}
 
 

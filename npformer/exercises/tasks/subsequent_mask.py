@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from npformer.component import Array
+from npformer.exercises.quoting import kind_of
 from npformer.exercises.task import Call, ForwardTask
 
 
@@ -28,7 +29,9 @@ def calls(seed: int) -> Iterator[tuple[str, Call]]:
 
 def look(result: Any, size: int) -> dict[str, Array]:
     if not isinstance(result, np.ndarray) or result.dtype.kind not in "biu":
-        raise TypeError(f"subsequent_mask must return an array of integers or booleans, but it returned {result!r:.60}")
+        raise TypeError(
+            f"subsequent_mask must return an array of integers or booleans, but it returned {kind_of(result)}"
+        )
     return {"mask": result}
 
 
