@@ -22,7 +22,7 @@ from npformer.gradcheck.subject import silence
 from npformer.gradcheck.verdict import PASS
 from npformer.shapes import describe
 
-MANY, DIRECTIONS = 400, 5  # above so many entries, slopes along directions: every command waits for this
+MANY, DIRECTIONS = 100, 3  # above so many entries, slopes along directions: every command waits for this
 ROUNDING = 1e-10  # of the largest number of a sum: formulas that are written differently differ by roundings
 
 
@@ -99,7 +99,14 @@ def _prove_solution(task: BackwardTask, trial: BackwardTrial, label: str, file: 
         gradients = trial.arrays_of(learner(task, task.solution))
         entries = sum(array.size for array in trial.truth.values())
         directions = None if entries <= MANY else DIRECTIONS
-        report = check_gradients(solution, *case.inputs, seed=0, directions=directions, **copy.deepcopy(case.options))
+        report = check_gradients(
+            solution,
+            *case.inputs,
+            seed=0,
+            directions=directions,
+            jointly=directions is not None,
+            **copy.deepcopy(case.options),
+        )
     kind = task.component.__name__
     if _differ({"output": np.asarray(output)}, {"output": trial.output}):
         raise ValueError(f"solution of the {label} must have the output of {kind}, but it has another {where}")

@@ -97,6 +97,47 @@ def test_the_solution_says_that_it_is_the_answer_and_writes_nothing(capsys: Capt
     assert list(folder.iterdir()) == []
 
 
+def test_the_answer_runs_as_it_is_printed(capsys: Captured) -> None:
+    for name, task in TASKS.items():
+        out = run(capsys, "solution", name)[1]
+        names: dict[str, object] = {}
+        exec(code_in(out), names)
+        assert task.solution.__name__ in names
+
+
+def code_in(out: str) -> str:
+    """Return what stands below the derivation."""
+    return re.split(r"^(?=(?:from|import) .*$)", out, maxsplit=1, flags=re.M)[1]
+
+
+def test_a_folder_in_which_progress_is_not_kept(capsys: Captured) -> None:
+    Path(PROGRESS).mkdir()
+    out = run(capsys, "hint", NAME)[1]
+    assert "All of them: npformer exercise hint layer_norm --all\n" in out
+    assert "One more" not in out
+
+
+def test_the_learner_s_file_of_a_teacher_s_exercise_says_how_to_check_it(capsys: Captured, folder: Path) -> None:
+    (folder / "my work").mkdir()
+    Path("week 2.py").write_bytes(Path(TEACHER).read_bytes())
+    assert run(capsys, "start", "rms_norm", "--task-file", "week 2.py")[0] == 0
+    assert "\n    npformer exercise check rms_norm --task-file 'week 2.py'\n" in Path("rms_norm.py").read_text("utf-8")
+    assert run(capsys, "start", "rms_norm", "--task-file", "week 2.py", "--dir", "my work")[0] == 0
+    inside = Path("my work", "rms_norm.py").read_text("utf-8")
+    assert "\n    npformer exercise hint rms_norm --task-file '../week 2.py'\n" in inside
+
+
+def test_results_say_which_file_they_are_of(capsys: Captured, grader: Grader, folder: Path) -> None:
+    for learner in ("alice", "bob"):
+        (folder / learner).mkdir()
+        write("solved", f"{learner}/layer_norm")
+    files = ["alice/layer_norm.py", "bob/layer_norm.py"]
+    out = run(capsys, "check", *files, "--json", "--junit", "results.xml")[1]
+    assert [each["file"] for each in json.loads(out)] == files
+    suites = ElementTree.parse("results.xml").getroot()
+    assert [suite.get("name") for suite in suites] == [f"layer_norm ({file})" for file in files]
+
+
 def test_the_spoiler_comes_when_asked_for(capsys: Captured, grader: Grader) -> None:
     write("wrong")
     assert SPOILER not in run(capsys, "check", NAME)[1]

@@ -1,6 +1,7 @@
 """A learner's folder: work is never overwritten, and damaged progress stops nothing."""
 
 import errno
+import fcntl
 import json
 import os
 import threading
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 from made_grades import BLANK, ERROR, SOLVED, WRONG
 
+from npformer.exercises import progress as progress_module
 from npformer.exercises import workbook
 from npformer.exercises.progress import FORMAT, PROGRESS, Progress
 from npformer.exercises.source import blank_file
 from npformer.exercises.tasks import TASKS
-from npformer.exercises.workbook import fingerprint, start, write_whole
+from npformer.exercises.workbook import fingerprint, no_file, start, write_whole
 
 NAME = "layer_norm"
 TASK = TASKS[NAME]
@@ -43,7 +45,7 @@ def test_start_never_overwrites(tmp_path: Path) -> None:
 
 def test_start_takes_a_link_that_leads_nowhere_for_the_learner_s(tmp_path: Path) -> None:
     (tmp_path / "layer_norm.py").symlink_to(tmp_path / "elsewhere.py")
-    with pytest.raises(FileExistsError, match=THERE):
+    with pytest.raises(FileExistsError, match="is there already and is a link to a file that is not there; it is not"):
         start(TASK, tmp_path)
     assert names_in(tmp_path) == ["layer_norm.py"]
 
@@ -73,7 +75,7 @@ def test_of_many_that_start_at_once_one_writes(tmp_path: Path, monkeypatch: pyte
 def test_work_that_appears_while_start_writes_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "layer_norm.py"
 
-    def meanwhile(task: Any) -> str:
+    def meanwhile(task: Any, options: str) -> str:
         path.write_text("my work", encoding="utf-8")
         return blank_file(task)
 
@@ -156,9 +158,70 @@ def test_the_states_of_an_exercise(tmp_path: Path) -> None:
         Progress(tmp_path).graded(grade, fingerprint(path))
         assert state() == (expected, grade.points)
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert state() == ("changed since it was solved", 6)
+    assert state() == ("changed since it was solved", 0)
     path.unlink()
     assert state() == ("not started", 0)
+
+
+def test_a_file_that_is_not_as_it_was_checked_has_no_points(tmp_path: Path) -> None:
+    path = start(TASK, tmp_path)
+    Progress(tmp_path).graded(WRONG, fingerprint(path))
+    path.write_text("# another attempt", encoding="utf-8")
+    assert (Progress(tmp_path).state(NAME), Progress(tmp_path).points(NAME)) == ("started", 0)
+    path.unlink()
+    start(TASK, tmp_path)
+    assert (Progress(tmp_path).state(NAME), Progress(tmp_path).points(NAME)) == ("wrong", 4)  # it is what was checked
+
+
+def test_what_is_no_file_is_nobody_s_work(tmp_path: Path) -> None:
+    path, progress = tmp_path / "layer_norm.py", Progress(tmp_path)
+    for make, what in (
+        (path.mkdir, "a folder"),
+        (lambda: os.mkfifo(path), "a device, a pipe or a socket"),
+        (lambda: path.symlink_to("nowhere"), "a link to a file that is not there"),
+    ):
+        make()
+        assert progress.state(NAME) == "not started"
+        assert (fingerprint(path), no_file(path)) == ("", what)
+        with pytest.raises(FileExistsError, match=rf"^layer_norm\.py is there already and is {what}; it is not overwr"):
+            start(TASK, tmp_path)
+        (path.rmdir if path.is_dir() else path.unlink)()
+
+
+def test_an_error_is_about_the_file_that_was_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(path: Path, *arguments: Any, **options: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", read_only)
+    for path, write in (
+        (tmp_path / "layer_norm.py", lambda: start(TASK, tmp_path)),
+        (tmp_path / "results.xml", lambda: write_whole(tmp_path / "results.xml", "")),
+    ):
+        with pytest.raises(PermissionError) as refused:
+            write()
+        assert refused.value.filename == str(path)
+
+
+def test_no_update_is_lost_where_commands_run_at_once(tmp_path: Path) -> None:
+    names, rounds = [f"exercise_{number}" for number in range(8)], 5
+
+    def update(name: str) -> None:
+        for hints in range(1, rounds + 1):
+            Progress(tmp_path).hinted(name, hints)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(update, names))
+    assert [Progress(tmp_path).hints(name) for name in names] == [rounds] * len(names)
+    assert names_in(tmp_path) == [PROGRESS]
+
+
+def test_a_lock_that_is_never_released_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "PATIENCE", 0.1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    Progress(tmp_path).hinted(NAME, 2)
+    assert Progress(tmp_path).hints(NAME) == 2
+    os.close(descriptor)
 
 
 def test_hints_and_grades_are_kept_beside_each_other(tmp_path: Path) -> None:
