@@ -102,11 +102,11 @@ def _ink(colour: bool) -> Ink:
 
 
 def _headline(grade: Grade, ink: Ink) -> list[str]:
-    status = HEADLINES.get(grade.status, grade.status)
-    status = ink(status, GREEN if grade.passed else RED)
-    name = _line(grade.task, WIDTH - 51 - LEAST_TITLE)  # what is too long is cut from the title, not from the name
-    title = f"{_line(grade.title, WIDTH - 51 - len(name))} ({name})"
-    return [f"{ink(title, BOLD)}: {status}, {points_of(grade.points, grade.out_of)}"]
+    status, points = HEADLINES.get(grade.status, grade.status), points_of(grade.points, grade.out_of)
+    room = WIDTH - len(f" (): {status}, {points}")
+    name = _line(grade.task, room - LEAST_TITLE)
+    title = _line(grade.title, room - len(name))  # what is too long is cut from the title, not from the name
+    return [f"{ink(f'{title} ({name})', BOLD)}: {ink(status, GREEN if grade.passed else RED)}, {points}"]
 
 
 def _message(message: str) -> list[str]:

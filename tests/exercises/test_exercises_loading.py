@@ -19,6 +19,12 @@ from npformer import LayerNorm, Linear
 from npformer.exercises.learner import LearnerError, files_of, load_file, telling
 
 
+@pytest.fixture(autouse=True)
+def own_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a sys.path of its own."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 def _write(folder: Path, source: str, name: str = "task.py") -> Path:
     path = folder / name
     path.write_text(textwrap.dedent(source), encoding="utf-8")
@@ -29,7 +35,7 @@ def test_a_file_becomes_a_module_of_its_own_each_time(tmp_path: Path) -> None:
     path = _write(tmp_path, "values = []\n")
     before = list(sys.path)
     first, second = load_file(path), load_file(path)
-    assert sys.path == before
+    assert sys.path == [*before, str(tmp_path)]
     assert first is not second
     assert first.values is not second.values
     for module in (first, second):
@@ -73,6 +79,18 @@ def test_a_neighbour_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path.parent)
     assert load_file(Path(path.parent.name, path.name)).value == 5
     del sys.modules["neighbour_of_task"]
+
+
+def test_a_neighbour_can_be_imported_when_a_function_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, "value = 5\n", "neighbour_of_function.py")
+    _write(tmp_path, "1 / 0\n", "random.py")  # which does not stand in the way of the standard library's
+    path = _write(tmp_path, "def f():\n    from neighbour_of_function import value\n    return value\n")
+    monkeypatch.chdir(tmp_path.parent)
+    module = load_file(Path(path.parent.name, path.name))
+    monkeypatch.chdir("/")
+    assert module.f() == 5
+    assert sys.path.index(str(tmp_path)) == len(sys.path) - 1
+    del sys.modules["neighbour_of_function"]
 
 
 def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from made_grades import BLANK, EACH, ERROR, SOLVED, SPOILER, TIMEOUT, UNRECOGNIS
 from npformer.exercises.grade import ArrayGrade, Finding, Grade, SideBySide
 from npformer.exercises.matrices import compared, wrong_entries
 from npformer.exercises.report import report
+from npformer.exercises.tasks import TASKS
 
 WIDTH = 100
 CODES = re.compile(r"\033\[\d*m")
@@ -236,3 +237,20 @@ def test_whatever_a_grade_holds_its_lines_are_narrow_and_printable(grade: Grade)
     assert max(map(len, text.splitlines())) <= WIDTH
     assert all(character.isprintable() or character == "\n" for character in text)
     assert CODES.sub("", report(grade, spoil=True, colour=True)) == text
+
+
+def test_a_long_title_is_cut_and_the_name_is_not() -> None:
+    grade = dataclasses.replace(UNRECOGNISED, title="Attention in blocks and more, with online softmax, backward")
+    first, *_ = report(dataclasses.replace(grade, task="blockwise_attention")).splitlines()
+    assert first.startswith("Attention in blocks and more, ")
+    assert first.endswith("... (blockwise_attention): not yet right, 4 of 6 points")
+    assert len(first) == WIDTH
+    for task in TASKS.values():
+        for status in ("solved", "wrong", "blank", "error"):
+            each = Grade(task.name, task.title, status, "", points=11.25, out_of=task.points)
+            first, *_ = report(each).splitlines()
+            assert f" ({task.name}): " in first
+            assert len(first) <= WIDTH
+    endless = report(dataclasses.replace(grade, title="a" * 200, task="b" * 200)).splitlines()
+    assert max(map(len, endless[:1])) == WIDTH
+    assert "aaa... (bbb" in endless[0]

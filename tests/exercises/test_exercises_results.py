@@ -105,6 +105,24 @@ def test_json_is_a_list_of_grades() -> None:
     assert suites() == []
 
 
+def test_one_grade_is_a_list_of_one() -> None:
+    assert junit(WRONG) == junit([WRONG])
+    assert to_json(WRONG) == to_json([WRONG])
+
+
+def test_the_file_that_was_checked_is_named() -> None:
+    root = ElementTree.fromstring(junit([SOLVED, WRONG], ["alice/layer_norm.py", Path("bob/layer_norm.py")]))
+    assert [suite.get("name") for suite in root] == [
+        "layer_norm (alice/layer_norm.py)",
+        "layer_norm (bob/layer_norm.py)",
+    ]
+    assert {case.get("classname") for case in root.iter("testcase")} == {"layer_norm"}
+    assert [each["file"] for each in json.loads(to_json([SOLVED, WRONG], ["a.py", "b.py"]))] == ["a.py", "b.py"]
+    assert [each["file"] for each in json.loads(to_json([SOLVED]))] == [None]
+    with pytest.raises(ValueError, match="files must be one for each of the 2 grades, but there are 1"):
+        junit([SOLVED, WRONG], ["a.py"])
+
+
 def test_what_are_no_grades_is_refused() -> None:
     wrong: list[Any] = [[WRONG, "solved"], [None]]
     for grades in wrong:

@@ -49,6 +49,25 @@ def test_a_terminal_that_has_no_arrows_gets_others() -> None:
     assert answer.stdout.isascii()
 
 
+@pytest.mark.parametrize("action", ["list", f"solution {NAME}"])
+def test_a_closed_output_is_no_traceback(action: str) -> None:
+    command = f"{sys.executable} -m npformer exercise {action} >&-"
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_neighbour_of_the_learner_s_file_is_found_from_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "my_means.py").write_text("def mean(a):\n    return a.mean(-1, keepdims=True)\n", "utf-8")
+    assert "def backward" in right_file()
+    code = right_file().replace("mean_g = ", "from my_means import mean\n        mean_g = ", 1)
+    assert code != right_file()
+    (tmp_path / "work" / "layer_norm.py").write_text(code, encoding="utf-8")
+    for arguments in ([NAME, "--dir", "work"], ["work/layer_norm.py"], [str(tmp_path / "work" / "layer_norm.py")]):
+        answer = shell("check", *arguments)
+        assert (answer.returncode, answer.stderr) == (0, b""), answer.stdout
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m npformer exercise solution {NAME} | true"
     done = subprocess.run(command, shell=True, capture_output=True)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from typing import Any
 
+import numpy as np
 import pytest
 from runs import BACKWARDS, FORWARDS, ROUNDING, Run, differ, runs, seen
 
@@ -133,3 +134,23 @@ def test_the_blank_file_filled_in_is_right(task: Task) -> None:
             assert not differ(learned.gradients, run.gradients, ROUNDING), situation
         instance = instance_of(written, case.component)
         assert check_gradients(instance, *case.inputs, directions=3, jointly=True, **case.options).verdict == "PASS"
+
+
+@each_forward
+def test_a_result_of_the_wrong_kind_is_named_without_its_numbers(task: ForwardTask) -> None:
+    _, call = next(task.calls(0))
+    wrong: list[tuple[Any, str]] = [(0.12345, "a float"), (None, "None")]
+    if task.name in ("subsequent_mask", "gradient_checker", "attention"):
+        wrong.append((np.full(3, 0.12345), "a float64 array"))
+    if task.name != "clones":
+        wrong.append(([0.12345, 0.12345], "a list of 2"))
+    for result, kind in wrong:
+        with pytest.raises(TypeError, match=f"^{task.blank} must return .*, but it returned {kind}$"):
+            task.look(result, *call.arguments, **call.options)
+
+
+def test_the_gradient_checker_s_statement_allows_for_rounding_where_the_gradient_is_0() -> None:
+    statement = " ".join(TASKS["gradient_checker"].statement.split())
+    assert "gradients that are exactly 0, and right, though slopes that you measure there are not 0 but rounding" in (
+        statement
+    )

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -175,17 +176,21 @@ def test_a_file_that_is_not_as_it_was_checked_has_no_points(tmp_path: Path) -> N
 
 def test_what_is_no_file_is_nobody_s_work(tmp_path: Path) -> None:
     path, progress = tmp_path / "layer_norm.py", Progress(tmp_path)
-    for make, what in (
-        (path.mkdir, "a folder"),
-        (lambda: os.mkfifo(path), "a device, a pipe or a socket"),
-        (lambda: path.symlink_to("nowhere"), "a link to a file that is not there"),
-    ):
+    makes: dict[str, Callable[[], None]] = {
+        "a folder": lambda: path.mkdir(),
+        "a device, a pipe or a socket": lambda: os.mkfifo(path),
+        "a link to a file that is not there": lambda: path.symlink_to("nowhere"),
+    }
+    for what, make in makes.items():
         make()
         assert progress.state(NAME) == "not started"
         assert (fingerprint(path), no_file(path)) == ("", what)
         with pytest.raises(FileExistsError, match=rf"^layer_norm\.py is there already and is {what}; it is not overwr"):
             start(TASK, tmp_path)
-        (path.rmdir if path.is_dir() else path.unlink)()
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
 
 
 def test_an_error_is_about_the_file_that_was_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
