@@ -13,6 +13,7 @@ from npformer.exercises.check import check
 from npformer.exercises.course import Course, UsageError, say
 from npformer.exercises.grade import Grade
 from npformer.exercises.progress import DONE, NOT_STARTED
+from npformer.exercises.proof import prove
 from npformer.exercises.report import WIDTH, points_of, report
 from npformer.exercises.results import BEGINNING, junit, to_json
 from npformer.exercises.task import Task
@@ -36,6 +37,7 @@ def check_all(options: argparse.Namespace) -> int:
     if talk and chosen and not options.names and not options.all:
         say(f"Checking {chosen[0][1]}, the first that is started and not solved.")
         say()
+    _prove_added(course, [task for task, _ in chosen], options.seed)
     grades = []
     files = [path for _, path in chosen]
     for task, path in chosen:
@@ -107,6 +109,16 @@ def _grade(course: Course, task: Task, path: Path, options: argparse.Namespace) 
     if path.resolve() == file_of(task.name, course.folder).resolve():
         course.progress.graded(grade, written)
     return grade
+
+
+def _prove_added(course: Course, tasks: list[Task], seed: int) -> None:
+    """Refuse what a teacher's task does wrong with this seed, lest a learner be told of it; 0 was tried on loading."""
+    for task in tasks if seed else []:
+        if task.name in course.added:
+            try:
+                prove(task, Path(course.added[task.name]).absolute(), seed)
+            except (TypeError, ValueError) as error:
+                raise UsageError(str(error)) from None
 
 
 def _check_limits(options: argparse.Namespace) -> None:

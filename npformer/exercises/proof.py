@@ -17,7 +17,7 @@ from npformer.exercises.quoting import message_of, name_of
 from npformer.exercises.suspects import Suspect, learner, suspects
 from npformer.exercises.task import TINY, BackwardTask, ForwardTask, Task
 from npformer.exercises.trial import BackwardTrial, Trial, trials
-from npformer.gradcheck import Case, check_gradients
+from npformer.gradcheck import SITUATIONS, Case, check_gradients
 from npformer.gradcheck.subject import silence
 from npformer.gradcheck.verdict import PASS
 from npformer.shapes import describe
@@ -26,7 +26,7 @@ MANY, DIRECTIONS = 100, 3  # above so many entries, slopes along directions: eve
 ROUNDING = 1e-10  # of the largest number of a sum: formulas that are written differently differ by roundings
 
 
-def prove(task: Task, file: Path) -> None:
+def prove(task: Task, file: Path, seed: int = 0) -> None:
     """Raise a ValueError of one sentence if a task that was written in a file is not right.
 
     Its solution must do what its component does and have right gradients in every situation, its terms must add up to
@@ -39,7 +39,7 @@ def prove(task: Task, file: Path) -> None:
     """
     label = f"TASK of {file.name}"
     _check_parts(task, label)
-    tried = _tried(task, file, label)
+    tried = _tried(task, file, label, seed)
     for trial in tried:
         where = f"in the situation {trial.situation!r}"
         with _errors_of("component" if isinstance(trial, BackwardTrial) else "solution or look", label, file, where):
@@ -70,22 +70,23 @@ def _check_parts(task: Task, label: str) -> None:
         raise TypeError(f"wrong of the {label} must be a tuple of functions, but it is {describe(task.wrong)}")
 
 
-def _tried(task: Task, file: Path, label: str) -> list[Trial]:
+def _tried(task: Task, file: Path, label: str, seed: int) -> list[Trial]:
     """Return all trials of a task; what has the form of none is refused."""
     if isinstance(task, BackwardTask):
-        for sizes in ({}, TINY):
+        tried: list[Trial] = []
+        for sizes in (SITUATIONS, TINY):
             with _errors_of("make", label, file):
-                cases = list(task.cases(0, sizes) if sizes else task.cases(0))
+                cases = list(task.cases(seed, sizes))
             for _, case in cases:
                 if not isinstance(case, Case) or not isinstance(case.component, task.component):
                     came = describe(case.component) if isinstance(case, Case) else describe(case)
                     name = task.component.__name__
                     raise ValueError(f"make of the {label} must return a Case of a {name}, but it is {came}")
             with _errors_of("component", label, file):
-                made = list(trials(task, 0, TINY) if sizes else trials(task, 0))
-        return [*trials(task, 0), *made]
+                tried += trials(task, seed, sizes)
+        return tried
     with _errors_of("calls", label, file):
-        tried = list(trials(task, 0))
+        tried = list(trials(task, seed))
     if not tried:
         raise ValueError(f"calls of the {label} must yield at least one call, but there is none")
     return tried
@@ -104,7 +105,6 @@ def _prove_solution(task: BackwardTask, trial: BackwardTrial, label: str, file: 
             *case.inputs,
             seed=0,
             directions=directions,
-            jointly=directions is not None,
             **copy.deepcopy(case.options),
         )
     kind = task.component.__name__
