@@ -30,6 +30,7 @@ def check_all(options: argparse.Namespace) -> int:
     if options.junit is not None:
         _check_junit(options.junit, course)
     chosen = _chosen(course, options)
+    _prove_added(course, [task for task, _ in chosen], options.seed)
     talk = not options.json
     started = any(course.progress.state(name) != NOT_STARTED for name in course.tasks)
     if talk and not chosen:
@@ -37,7 +38,6 @@ def check_all(options: argparse.Namespace) -> int:
     if talk and chosen and not options.names and not options.all:
         say(f"Checking {chosen[0][1]}, the first that is started and not solved.")
         say()
-    _prove_added(course, [task for task, _ in chosen], options.seed)
     grades = []
     files = [path for _, path in chosen]
     for task, path in chosen:

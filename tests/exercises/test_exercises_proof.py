@@ -156,3 +156,12 @@ def test_an_error_that_comes_with_another_seed_is_the_task_s_too(capsys: Capture
     line = refusal(capsys, "check", "--task-file", "teacher.py", "--seed", "3")
     assert line.startswith("make of the TASK of teacher.py must run, but it raises an error: ")
     assert "AssertionError" in line
+
+
+def test_a_mistake_may_show_in_its_conduct_alone(tmp_path: Path) -> None:
+    source = EXAMPLE.read_text(encoding="utf-8")
+    right = 'return cache["rrms"] * grad_output * norm.weight, grads'
+    path = tmp_path / "teacher.py"
+    answer = "grad_x, grads = norm.backward(grad_output, cache)\n    grad_output *= 2\n    return grad_x, grads"
+    path.write_text(source.replace(right, answer), encoding="utf-8")
+    assert load_task(path).name == "rms_norm"
