@@ -54,7 +54,7 @@ def check_all(options: argparse.Namespace) -> int:
             raise UsageError(f"--junit must be a file that can be written, but: {sentence_of(error)}") from None
     solved = sum(grade.passed for grade in grades)
     if options.json:
-        print(to_json(grades, files))
+        print(to_json(grades, files, options.spoil))
     elif grades:
         if len(grades) > 1:
             total = points_of(sum(grade.points for grade in grades), sum(grade.out_of for grade in grades))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from npformer.gradcheck.report import without_infinities
@@ -138,17 +138,21 @@ class Grade:
 
     __repr__ = __str__  # what a notebook's cell shows
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it as what JSON can hold; infinities and NaN, which it does not have, are None."""
-        finite: dict[str, Any] = without_infinities({"passed": self.passed} | asdict(self))
+    def to_dict(self, spoil: bool = False) -> dict[str, Any]:
+        """Return it as what JSON can hold: infinities and NaN, which it does not have, are None.
+
+        What is wrong in formulas is there only with spoil.
+        """
+        findings = self.findings if spoil else tuple(replace(finding, spoiler="") for finding in self.findings)
+        finite: dict[str, Any] = without_infinities({"passed": self.passed} | asdict(replace(self, findings=findings)))
         return finite
 
-    def to_json(self) -> str:
-        """Return all of it as JSON.
+    def to_json(self, spoil: bool = False) -> str:
+        """Return it as JSON, as to_dict does.
 
         Examples
         --------
         >>> json.loads(Grade("softmax", "Softmax, backward", SOLVED, "x is right.").to_json())["passed"]
         True
         """
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        return json.dumps(self.to_dict(spoil), indent=2, allow_nan=False)

@@ -39,7 +39,7 @@ def load_file(path: Path) -> types.ModuleType:
     """Run a learner's file as a module of its own, fresh each time, and return it.
 
     Code objects carry ``str(path)`` as their file name. While the file runs, its folder comes first on `sys.path`, and
-    from then on last, for what its functions import when they are called.
+    afterwards last, for what its functions import when they are called.
     The module stays in `sys.modules` under a name of its own, unless the file fails; what it raises passes unchanged.
 
     Raises

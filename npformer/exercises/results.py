@@ -69,8 +69,10 @@ def junit(grades: Grade | Iterable[Grade], files: Files = ()) -> str:
     return f"{declaration}\n{ElementTree.tostring(root, encoding='unicode')}"
 
 
-def to_json(grades: Grade | Iterable[Grade], files: Files = ()) -> str:
+def to_json(grades: Grade | Iterable[Grade], files: Files = (), spoil: bool = False) -> str:
     """Return a list of grades as JSON, each with the path of the "file" that was checked, or null.
+
+    What is wrong in formulas is there only with spoil.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def to_json(grades: Grade | Iterable[Grade], files: Files = ()) -> str:
     >>> json.loads(to_json([Grade("softmax", "Softmax, backward", "blank", "Nothing is written yet.")]))[0]["status"]
     'blank'
     """
-    entries = [{"file": file or None} | grade.to_dict() for grade, file in _checked(grades, files)]
+    entries = [{"file": file or None} | grade.to_dict(spoil) for grade, file in _checked(grades, files)]
     return json.dumps(entries, indent=2, allow_nan=False)
 
 

@@ -30,7 +30,8 @@ def blank_file(task: Task, options: str = "") -> str:
     code = "\n".join(lines)
     called = f"{task.name} {_in_docstring(options)}".rstrip()
     commands = f"    npformer exercise check {called}\n    npformer exercise hint {called}"
-    docstring = f'"""{task.statement.strip()}\n\nFill in `{task.blank}`. Then, in this folder:\n\n{commands}\n"""'
+    fill_in = f"Fill in `{task.blank}`. What it is given stays as it is: change none of these arrays in place."
+    docstring = f'"""{task.statement.strip()}\n\n{fill_in}\nThen, in this folder:\n\n{commands}\n"""'
     return "\n".join([docstring, "", *imports_for(task, code), "", "", code, ""])
 
 
