@@ -18,9 +18,9 @@ gradient (d_model,).
 #     npformer exercise start rms_norm --task-file exercise_rms_norm.py
 #     npformer exercise check rms_norm --task-file exercise_rms_norm.py
 #
-# and a teacher's own test of it is npformer.exercises.assert_solved(RMSNorm, TASK). Whenever the file is loaded, TASK is
-# proven: the solution by the gradient checker, the terms by their sum, and each mistake by what it changes. What is not
-# right is refused in one sentence, before a learner is told of it as an own mistake.
+# and a teacher's own test of it is npformer.exercises.assert_solved(RMSNorm, TASK). Whenever the file is loaded, TASK
+# is proven: the solution by the gradient checker, the terms by their sum, and each mistake by what it changes. What is
+# not right is refused in one sentence.
 
 from __future__ import annotations
 
