@@ -52,7 +52,7 @@ def _call(work: Callable[[], object], megabytes: int) -> bytes:
     except MemoryError as error:
         _lift_memory_limit()
         return pickle.dumps((None, ended_by(error, megabytes)))
-    except Exception as error:
+    except Exception as error:  # pickling runs the methods of whatever was returned
         return pickle.dumps((None, f"it returned what cannot be pickled ({name_of(error)}: {message_of(error)})"))
 
 

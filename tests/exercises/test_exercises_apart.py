@@ -119,8 +119,8 @@ def test_the_stack_is_that_of_the_main_thread() -> None:
 
 def test_the_stack_names_files_and_functions_in_any_script() -> None:
     names: dict[str, Any] = {}
-    exec(compile("def größe():\n    while True: pass\n", "/tmp/größe 数 𝛼.py", "exec"), names)
-    assert run_apart(names["größe"], SHORT).stack == (Frame("/tmp/größe 数 𝛼.py", 2, "größe"),)
+    exec(compile("def größe():\n    while True: pass\n", "/elsewhere/größe 数 𝛼.py", "exec"), names)
+    assert run_apart(names["größe"], SHORT).stack == (Frame("/elsewhere/größe 数 𝛼.py", 2, "größe"),)
 
 
 def test_a_loop_that_catches_everything_and_holds_every_signal_back_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

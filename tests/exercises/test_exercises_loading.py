@@ -165,7 +165,7 @@ def test_an_expression_that_is_too_deep_gets_a_sentence(tmp_path: Path) -> None:
 
 def _cell(number: int, source: str, names: dict[str, Any]) -> str:
     """Run a notebook's cell as ipykernel does, and return its file name."""
-    name = f"/tmp/ipykernel_99/{number}.py"
+    name = f"/notebook/ipykernel_99/{number}.py"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     exec(compile(source, name, "exec"), names)
     return name

@@ -33,7 +33,7 @@ def _run(sources: dict[str, str]) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "__main__"}
     values = {}
     for number, (cell, source) in enumerate(sources.items()):
-        file = f"/tmp/ipykernel_99/{number}.py"
+        file = f"/notebook/ipykernel_99/{number}.py"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         *head, last = re.split(r"^(?=\S)", source, flags=re.MULTILINE)  # before each line that is not indented
         if cell in ("report", "points"):
