@@ -4,46 +4,26 @@ import faulthandler
 import itertools
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from nothing_left import nothing_is_left
 
 from npformer.exercises import apart
 from npformer.exercises.apart import ENDS, GRACE, Outcome, run_apart
 from npformer.exercises.quoting import Frame
 
+__all__ = ["nothing_is_left"]  # a fixture
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 SHORT = 0.3  # seconds: for work that would never end
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """After each test: no child, no descriptor, no temporary file that was not there before."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    before = _descriptors(), _children()
-    yield
-    assert (_descriptors(), _children()) == before
-    assert not list(folder.iterdir())
-
-
-def _descriptors() -> set[str]:
-    return {each.name for each in Path("/proc/self/fd").iterdir() if each.exists()}  # the listing's own is gone
-
-
-def _children() -> set[str]:
-    tasks = Path("/proc/self/task").iterdir()
-    return {child for task in tasks for child in (task / "children").read_text().split()}
 
 
 def _endless() -> NoReturn:
@@ -199,67 +179,6 @@ def test_every_end_is_one_sentence(work: Callable[[], object], ended: str) -> No
         assert (outcome.ended, outcome.result, outcome.printed) == (ended, None, "")
     else:
         assert outcome.ended.startswith("it returned what cannot be pickled (PicklingError: ")
-
-
-@pytest.mark.parametrize("fill", [lambda: _chain(), lambda: _blocks()])
-def test_memory_that_is_filled_bit_by_bit_ends_at_the_limit(fill: Callable[[], object]) -> None:
-    outcome = run_apart(fill, seconds=200.0, megabytes=32)  # so long that a busy machine comes to the limit of memory
-    assert outcome.ended == "it ran out of memory (limit 32 MB)"
-
-
-def _chain() -> NoReturn:
-    chain: dict[str, object] = {}
-    while True:
-        chain = {"next": chain}
-
-
-def _blocks() -> NoReturn:
-    blocks = []
-    while True:
-        blocks.append(np.ones(1000))
-
-
-def test_the_limits_are_those_that_were_asked_for_and_the_parents_stay() -> None:
-    kinds = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)
-    before = [resource.getrlimit(kind) for kind in kinds]
-    limits = run_apart(lambda: [resource.getrlimit(kind) for kind in kinds], seconds=7, megabytes=500).result
-    assert limits is not None
-    memory, processor, core, file = (soft for soft, _ in limits)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    assert abs(memory - mapped - 500 * 2**20) < 300 * 2**20  # the threads of BLAS have come beside
-    assert 7 < processor <= 7 * (os.cpu_count() or 1) + 5
-    assert (core, file) == (0, 500 * 2**20)
-    assert [resource.getrlimit(kind) for kind in kinds] == before
-
-
-def test_a_lower_limit_that_is_there_already_stays() -> None:
-    def work() -> int:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-        return run_apart(lambda: resource.getrlimit(resource.RLIMIT_FSIZE)[0]).result or 0
-
-    assert run_apart(work).result == 10_000
-
-
-def test_blas_finds_memory_for_its_buffers_within_a_small_limit() -> None:
-    program = (
-        "import numpy as np\n"
-        "from npformer.exercises.apart import run_apart\n"
-        "x = np.ones((600, 600))\n"
-        "print(run_apart(lambda: (x @ x).max() == 600, 3, megabytes=16))\n"
-    )
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
-    assert "True" in done.stdout
-    assert "printed='', ended=''" in done.stdout
-
-
-def test_blas_works_within_a_small_limit_and_after_it_has_run_in_the_parent() -> None:
-    x = np.random.default_rng(0).standard_normal((700, 700))
-    expected = x @ x
-    outcome = run_apart(lambda: x @ x, 20, megabytes=16)
-    assert outcome.ended == ""
-    assert outcome.result is not None
-    np.testing.assert_allclose(outcome.result, expected, rtol=1e-12, atol=1e-12)  # threads may split the sums otherwise
 
 
 def test_forking_beside_threads_does_not_warn() -> None:
