@@ -1,6 +1,7 @@
 """What holds for the whole suite: no test is passed over unnoticed, and a checkout always runs the same examples."""
 
 import os
+import zlib
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: threads of BLAS would only be in each other's way
@@ -8,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: threads of B
         os.environ.setdefault(variable, "1")
 
 import hypothesis
+import numpy as np
 import pytest
 
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
@@ -17,6 +19,18 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 passed_over: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def fresh_generators_of_this_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed what asks for a generator without a seed from the test's name: who fails once fails again."""
+    seeds = np.random.SeedSequence(zlib.crc32(request.node.nodeid.encode()))
+    default_rng = np.random.default_rng
+
+    def seeded_by_name(seed: int | list[int] | np.random.SeedSequence | None = None) -> np.random.Generator:
+        return default_rng(seeds.spawn(1)[0] if seed is None else seed)
+
+    monkeypatch.setattr(np.random, "default_rng", seeded_by_name)
 
 
 def allowed_skips() -> set[str]:
