@@ -17,7 +17,7 @@ from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.bert_embedding import BertEmbeddings
 from npformer.bert import BertEncoder, BertModel, BertPooler, make_bert
-from npformer.loss import CrossEntropy
+from npformer.loss import CrossEntropy, MeanSquaredError
 from npformer.checkpoint import Checkpoint
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ __all__ = [
     "GivenMasks",
     "LayerNorm",
     "Linear",
+    "MeanSquaredError",
     "MultiHeadedAttention",
     "PositionalEncoding",
     "PositionwiseFeedForward",

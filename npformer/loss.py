@@ -1,4 +1,4 @@
-"""Cross-entropy of logits and targets, with label smoothing."""
+"""The losses: cross-entropy of logits and targets, with label smoothing, and the mean of squared errors."""
 
 from __future__ import annotations
 
@@ -97,3 +97,54 @@ class CrossEntropy(Component):
         if self.ignore_index is None:
             return np.ones(targets.shape, bool)
         return np.asarray(targets != self.ignore_index)
+
+
+class MeanSquaredError(Component):
+    """Mean of the squared differences of predictions and targets, over all N entries.
+
+        d = predictions - targets        y = 1/N Σ d²
+
+    Backward, with ∂(d²)/∂d = 2d, and since d falls by what a target rises:
+
+        grad_predictions = grad_y 2d/N        grad_targets = -grad_predictions
+
+    N is the number of all entries, not that of the rows, as in PyTorch; half the sum of the squares (Rumelhart et al.
+    1986, eq. 3), whose gradient is d, is another convention. Targets have a gradient, since they may be what another
+    component returned; those that are data leave it alone.
+
+    `forward(predictions, targets)`. Shapes: predictions and targets (...), the same, y (). Of two dtypes the results
+    have the wider. The cache has "difference" (d).
+
+    Raises
+    ------
+    TypeError
+        If one of them has no floating dtype: targets that are integers are cast by the caller.
+    ValueError
+        If their shapes differ, or they are empty. Nothing is broadcast: (N, 1) with (N,) would be N² differences, and
+        their mean would be the loss of something else.
+
+    Examples
+    --------
+    >>> loss = MeanSquaredError()
+    >>> output, cache = loss.forward(np.array([1.0, 2.0, 5.0, 4.0]), np.array([1.0, 4.0, 4.0, 4.0]))
+    >>> output
+    array(1.25)
+    >>> grad_predictions, grad_targets = loss.backward(np.array(1.0), cache)[0]
+    >>> grad_predictions
+    array([ 0. , -1. ,  0.5,  0. ])
+    """
+
+    def forward(self, predictions: Array, targets: Array) -> tuple[Array, Tree]:
+        check_floats("predictions", predictions, "...")
+        check_floats("targets", targets, "...")
+        check_equal(
+            "targets", "shape", targets.shape, "predictions, to which it is never broadcast,", predictions.shape
+        )
+        difference = predictions - targets
+        return np.asarray((difference * difference).mean()), {"difference": difference}
+
+    def backward(self, grad_output: Array, cache: Tree) -> tuple[tuple[Array, Array], Tree]:
+        difference = cache["difference"]
+        check_grad(grad_output, ())
+        grad_predictions = grad_output * (2 / difference.size) * difference
+        return (grad_predictions, -grad_predictions), {}

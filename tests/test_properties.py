@@ -22,7 +22,7 @@ MASKED = [name for name in ONE_INPUT if "mask" in make_case(name, Sizes(), np.ra
 HAS_POSITIONS = ["PositionalEncoding", "TokenEncoder", "BertEncoder"]
 READS_THE_FIRST_TOKEN = ["BertPooler"]
 KEEPS_ITS_INPUTS_ALONE = ["Checkpoint"]
-MEAN_OVER_THE_BATCH = ["CrossEntropy"]
+MEAN_OVER_THE_BATCH = ["CrossEntropy", "MeanSquaredError"]
 
 
 @st.composite

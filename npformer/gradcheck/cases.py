@@ -35,7 +35,7 @@ from npformer.gradcheck.inputs import (
 )
 from npformer.gradcheck.sizes import SITUATIONS, Sizes
 from npformer.linear import Linear
-from npformer.loss import CrossEntropy
+from npformer.loss import CrossEntropy, MeanSquaredError
 from npformer.norm import AnnotatedLayerNorm, LayerNorm
 from npformer.shapes import check_choice, check_count
 from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnection
@@ -222,6 +222,7 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "BertPooler": lambda s, rng: _mapped(BertPooler(s.d_model), s, rng),
     "BertModel": _bert_model,
     "CrossEntropy": _loss,
+    "MeanSquaredError": lambda s, rng: Case(MeanSquaredError(), (draw_x(s, rng), draw_x(s, rng))),
     "Checkpoint": lambda s, rng: _masked(
         Checkpoint(PreNormSublayerConnection(_attention(s), LayerNorm(s.d_model), RATE)), s, rng
     ),

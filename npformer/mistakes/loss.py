@@ -1,4 +1,4 @@
-"""Mistakes in the backward of the cross-entropy."""
+"""Mistakes in the backwards of the cross-entropy and of the mean squared error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from npformer.activations import Softmax
 from npformer.component import Array, Tree
-from npformer.loss import CrossEntropy
+from npformer.loss import CrossEntropy, MeanSquaredError
 from npformer.mistakes.catalogue import Gradients, mistake_in
 
 
@@ -125,3 +125,79 @@ def targets_counted_from_one(loss: CrossEntropy, grad_output: Array, cache: Tree
     shifted = (1 - loss.label_smoothing) * (one_hot - np.roll(one_hot, -1, axis=-1))
     (grad_logits, _), _ = loss.backward(grad_output, cache)
     return (grad_logits + _weight(grad_output, cache) * shifted, None), {}
+
+
+def _both(grad_predictions: Array) -> Gradients:
+    return (grad_predictions, -grad_predictions), {}
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def factor_2_dropped(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The derivative of d² is written as d, which is that of a loss with 1/2 in it; forward has none."""
+    return loss.backward(0.5 * grad_output, cache)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def sum_for_the_mean(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The gradient is that of the sum of the squares, but forward took their mean."""
+    return loss.backward(cache["difference"].size * grad_output, cache)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def mean_over_the_first_axis_alone(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """It is divided by the size of the batch, instead of the number of all entries in it."""
+    difference = cache["difference"]
+    return loss.backward(difference.size / len(difference) * grad_output, cache)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def mean_over_the_rows_alone(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """It is divided by the number of rows, as is right for a cross-entropy, instead of that of their entries."""
+    return loss.backward(cache["difference"].shape[-1] * grad_output, cache)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def targets_minus_predictions(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The difference is taken the other way round, which its square hides in forward, so that all signs are wrong."""
+    return loss.backward(-grad_output, cache)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def grad_output_left_out(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """grad_output is taken for 1, as if nothing came after the loss, such as a weight or a sum of losses."""
+    return loss.backward(np.ones_like(grad_output), cache)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def targets_taken_for_constants(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The gradient of the targets is 0, though they are an input like the predictions."""
+    (grad_predictions, grad_targets), _ = loss.backward(grad_output, cache)
+    return (grad_predictions, 0 * grad_targets), {}
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def same_sign_for_the_targets(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The targets get the gradient of the predictions, but d falls where a target rises."""
+    (grad_predictions, _), _ = loss.backward(grad_output, cache)
+    return (grad_predictions, grad_predictions), {}
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def square_not_differentiated(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """Each entry gets its share d²/N of the loss itself, instead of the derivative of that."""
+    difference = cache["difference"]
+    return _both(grad_output / difference.size * difference * difference)
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def slope_of_the_absolute_error(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The gradient is sign(d)/N, which is that of the mean absolute error."""
+    difference = cache["difference"]
+    return _both(grad_output / difference.size * np.sign(difference))
+
+
+@mistake_in(MeanSquaredError, case="MeanSquaredError")
+def slope_of_the_root(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> Gradients:
+    """The gradient is that of the root of the mean square, which forward does not take."""
+    difference = cache["difference"]
+    return loss.backward(grad_output / (2 * np.sqrt((difference * difference).mean())), cache)
