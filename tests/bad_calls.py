@@ -82,6 +82,7 @@ def names() -> dict[str, Any]:
         "pooler": bert.pooler,
         "loss": npformer.CrossEntropy(0.1),
         "ignoring": npformer.CrossEntropy(ignore_index=-100),
+        "squared": npformer.MeanSquaredError(),
     }
     arrays = {name: rng.standard_normal((3, T, 6)) for name, T in (("x", 4), ("key", 5))}
     tools = {"np": np, "rng": rng, "Random": Random, "Same": Same, "Narrow": Narrow, "assigned": assigned}

@@ -181,6 +181,7 @@ BAD_POOLED: Bad = {
 }
 
 OF_LOSSES = ["loss.backward({}, loss.forward(x, targets)[1])", "ignoring.backward({}, ignoring.forward(x, targets)[1])"]
+OF_LOSSES.append("squared.backward({}, squared.forward(x, 2 * x)[1])")
 BAD_OF_LOSSES: Bad = {
     **each(
         TypeError,

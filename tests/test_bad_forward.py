@@ -31,6 +31,7 @@ ANY_AXES["dropout.forward({}, rng=rng)"] = "x"
 LAST_AXIS = {f"{part}.forward({{}})": "d_model" for part in ("norm", "annotated", "feed_forward", "pre", "post")}
 LAST_AXIS |= {"linear.forward({})": "d_in", "softmax.forward({})": "T"}
 LOGITS = {f"{part}.forward({{}}, targets)": "logits" for part in ("loss", "ignoring")}
+COMPARED = {"squared.forward({}, x)": "predictions", "squared.forward(x, {})": "targets"}
 SEQUENCE = {f"{part}.forward({{}}, rng=rng)": "x" for part in ("positions", "layer", "encoder", "shared", "checkpoint")}
 SEQUENCE["pooler.forward({})"] = "x"
 SEQUENCE["mha.forward({}, rng=rng)"] = "query"
@@ -63,7 +64,7 @@ WIDTHS = {
 }
 TOGETHER = "key and value must be given together, or neither for self-attention, but"
 INPUTS: Bad = {
-    **fill(ANY_AXES | dict.fromkeys(LAST_AXIS, "x") | SEQUENCE | CORE | LOGITS, BAD_INPUTS),
+    **fill(ANY_AXES | dict.fromkeys(LAST_AXIS, "x") | SEQUENCE | CORE | LOGITS | COMPARED, BAD_INPUTS),
     **fill(CROSS, {argument: bad for argument, bad in BAD_INPUTS.items() if argument != "None"}),
     **fill(LAST_AXIS, {"np.ones(())": (ValueError, "x must have the axes (..., {}), but its shape is ()")}),
     **fill(
@@ -196,6 +197,23 @@ TARGETS = fill(
     "ignoring.forward(x, np.repeat([[-100, -1, 0]], 4, axis=0).T)": (ValueError, f"{IGNORING}, but -1 is among them"),
 }
 
+NEVER_BROADCAST = {
+    f"squared.forward({predictions}, {targets})": (
+        ValueError,
+        f"targets has shape {shape}, but predictions, to which it is never broadcast, has shape {expected}",
+    )
+    for predictions, targets, shape, expected in (
+        ("x[0, :, :1]", "x[0, :, 0]", (4,), (4, 1)),  # the classic one: the result would be of shape (4, 4)
+        ("x[0, :, 0]", "x[0, :, :1]", (4, 1), (4,)),
+        ("x", "x[0]", (4, 6), (3, 4, 6)),
+        ("x", "x[..., :1]", (3, 4, 1), (3, 4, 6)),
+        ("x", "np.array(1.0)", (), (3, 4, 6)),
+        ("np.array(1.0)", "x[0, 0]", (6,), ()),
+        ("x", "key", (3, 5, 6), (3, 4, 6)),
+        ("x", "x.ravel()", (72,), (3, 4, 6)),
+    )
+}
+
 ATTENDING = [f"{part}.forward(x" for part in ("mha", "pre", "post", "layer", "encoder", "shared", "checkpoint")]
 ATTENDING += ["model.forward(tokens", "bert_encoder.forward(tokens", "bert.forward(tokens"]
 CORES = (
@@ -295,7 +313,7 @@ SOURCES: Bad = {
         "masks[0] must have shape (3, 4, 8), but its shape is (4, 8)",
     ),
 }
-BAD = INPUTS | TOKENS | TOKEN_TYPES | TARGETS | MASKS | SOURCES
+BAD = INPUTS | TOKENS | TOKEN_TYPES | TARGETS | NEVER_BROADCAST | MASKS | SOURCES
 GOOD = [
     "relu.forward(np.ones(()))",
     "linear.forward(x[0, 0])",
@@ -308,6 +326,8 @@ GOOD = [
     "embeddings.forward(tokens.astype('>u2'))",
     "loss.forward(x[0, 0], np.array(5))",
     "ignoring.forward(x, np.full((3, 4), -100))",
+    "squared.forward(np.array(1.0), np.array(2.0))",
+    "squared.forward(x.astype(np.float32), np.asfortranarray(x))",
     "mha.forward(x, mask=None)",
     "checkpoint.forward(x, None, rng)",
     "checkpoint.forward(x, rng=np.random.RandomState(0))",

@@ -1,12 +1,13 @@
-"""The cross-entropy: its values by hand, what does not count, and logits of any size."""
+"""The losses: values by hand; of the cross-entropy also what does not count, and logits of any size."""
 
 import math
 from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from npformer import CrossEntropy, Softmax
+from npformer import CrossEntropy, Linear, MeanSquaredError, Softmax
 from npformer.component import Array
 
 V = 5
@@ -149,3 +150,70 @@ def test_gradient_descent_on_the_logits_finds_the_smoothed_targets() -> None:
     smoothed = 0.9 * (TARGETS[..., None] == np.arange(V)) + 0.1 / V
     # the slowest direction shrinks by 1 - 0.02 a step, the least curvature: 0.98^400 = 3e-4
     np.testing.assert_allclose(Softmax()(logits), smoothed, atol=3e-4)
+
+
+PREDICTIONS = np.array([[1.0, 2.0, 5.0, 4.0], [0.0, -3.0, 0.5, 8.0]])
+WANTED = np.array([[1.0, 4.0, 4.0, 4.0], [-1.0, -3.0, 1.0, 6.0]])  # differences 0, -2, 1, 0, 1, 0, -1/2, 2
+
+
+def test_mean_squared_error_by_hand() -> None:
+    output, cache = MeanSquaredError().forward(PREDICTIONS, WANTED)
+    assert (output.shape, output.dtype, type(output)) == ((), np.dtype(np.float64), np.ndarray)
+    assert float(output) == (4 + 1 + 1 + 1 / 4 + 4) / 8
+    assert cache.keys() == {"difference"}
+    (grad_predictions, grad_targets), grads = MeanSquaredError().backward(np.array(3.0), cache)
+    slopes = [[0, -1.5, 0.75, 0], [0.75, 0, -0.375, 1.5]]  # 3 · 2d/8, exact in binary
+    assert (grad_predictions.tolist(), (-grad_targets).tolist(), grads) == (slopes, slopes, {})
+    assert not np.shares_memory(grad_predictions, grad_targets)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 4)])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_the_mean_squared_error_is_that_of_fractions(shape: tuple[int, ...], offset: float) -> None:
+    rng = np.random.default_rng(6)
+    predictions, targets = (np.asarray(offset + rng.standard_normal(shape)) for _ in range(2))
+    pairs = list(zip(predictions.ravel().tolist(), targets.ravel().tolist(), strict=True))
+    differences = [Fraction(prediction) - Fraction(target) for prediction, target in pairs]
+    output, cache = MeanSquaredError().forward(predictions, targets)
+    # nothing cancels: each square is off by three roundings of 1.1e-16, and their sum and its quotient by some more
+    assert float(output) == pytest.approx(float(sum(d * d for d in differences) / len(pairs)), rel=1e-15)
+    (grad_predictions, grad_targets), _ = MeanSquaredError().backward(ONE, cache)
+    exact = np.array([float(2 * d / len(pairs)) for d in differences]).reshape(shape)
+    np.testing.assert_allclose(grad_predictions, exact, rtol=5e-16)  # three roundings
+    assert np.array_equal(grad_targets, -grad_predictions)
+
+
+def test_where_predictions_are_right_loss_and_gradients_are_zero() -> None:
+    output, cache = MeanSquaredError().forward(WANTED, WANTED.copy())
+    (grad_predictions, grad_targets), _ = MeanSquaredError().backward(ONE, cache)
+    assert (float(output), grad_predictions.any(), grad_targets.any()) == (0.0, np.False_, np.False_)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_the_mean_squared_error_keeps_the_dtype_and_two_give_the_wider(dtype: type) -> None:
+    for targets, wider in ((WANTED.astype(dtype), dtype), (WANTED, np.result_type(dtype, np.float64))):
+        output, cache = MeanSquaredError().forward(PREDICTIONS.astype(dtype), targets)
+        (grad_predictions, grad_targets), _ = MeanSquaredError().backward(np.ones((), wider), cache)
+        assert {output.dtype, grad_predictions.dtype, grad_targets.dtype} == {np.dtype(wider)}
+
+
+def test_a_step_of_half_the_number_of_entries_lands_on_the_targets() -> None:
+    """The loss of each entry is a parabola of curvature 2/N."""
+    (grad_predictions, _), _ = MeanSquaredError().backward(ONE, MeanSquaredError().forward(PREDICTIONS, WANTED)[1])
+    assert np.array_equal(PREDICTIONS - WANTED.size / 2 * grad_predictions, WANTED)
+
+
+def test_at_the_least_squares_fit_the_gradient_of_a_linear_layer_is_zero() -> None:
+    rng = np.random.default_rng(8)
+    x, targets = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
+    fit = np.linalg.lstsq(np.column_stack([x, np.ones(20)]), targets)[0]
+    best = Linear(3, 2, rng=rng).with_parameters({"weight": fit[:3].T, "bias": fit[3]})
+
+    def largest_slope(linear: Linear) -> float:
+        output, cache = linear.forward(x)
+        (grad_predictions, _), _ = MeanSquaredError().backward(ONE, MeanSquaredError().forward(output, targets)[1])
+        _, grads = linear.backward(grad_predictions, cache)
+        return float(max(np.abs(grads["weight"]).max(), np.abs(grads["bias"]).max()))
+
+    assert largest_slope(best) < 1e-14  # rounding of sums of 20 terms of the order of 2/40
+    assert largest_slope(best.with_parameters({"weight": fit[:3].T, "bias": fit[3] + 0.01})) > 1e-3

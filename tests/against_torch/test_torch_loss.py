@@ -1,4 +1,4 @@
-"""The cross-entropy against PyTorch's."""
+"""The losses against PyTorch's."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch_compare import DType, both_dtypes, run_both
 
-from npformer import CrossEntropy
+from npformer import CrossEntropy, MeanSquaredError
 from npformer.component import Array
 
 pytestmark = both_dtypes
@@ -47,3 +47,11 @@ def test_one_position_that_counts(dtype: DType) -> None:
     targets = np.full((3, 5), -100)
     targets[2, 1] = 4
     check(np.random.default_rng(2).standard_normal((3, 5, V)), targets, 0.1, -100, dtype)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1, 1e3])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 5), (2, 3, 5)])
+def test_mean_squared_error(shape: tuple[int, ...], size: float, dtype: DType) -> None:
+    rng = np.random.default_rng(4)
+    predictions, targets = size * rng.standard_normal((2, *shape))
+    run_both(MeanSquaredError(), functional.mse_loss, {}, [np.asarray(predictions), np.asarray(targets)], dtype).check()

@@ -1,12 +1,13 @@
-"""The cross-entropy in other forms."""
+"""The losses in other forms."""
 
 import numpy as np
 
-from npformer import CrossEntropy
+from npformer import CrossEntropy, MeanSquaredError
 from npformer.component import Array, Tree
 from rewrites.registry import backward_of, forward_of
 
 Gradients = tuple[tuple[Array, None], Tree]
+GradientsOfBoth = tuple[tuple[Array, Array], Tree]
 
 
 def _smoothed(loss: CrossEntropy, targets: Array, counted: Array, like: Array) -> Array:
@@ -98,3 +99,65 @@ def from_the_last_logit(loss: CrossEntropy, logits: Array, targets: Array) -> tu
     losses = (1 - smoothing) * (log_sums - of_target) + smoothing * (log_sums - logits.mean(-1))
     cache = {"probabilities": exponentials / row_sums, "targets": targets, "counted": counted}
     return np.asarray((losses * counted).sum() / _number(cache)), cache
+
+
+@backward_of(MeanSquaredError)
+def by_the_product_rule(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> GradientsOfBoth:
+    difference = cache["difference"]
+    grad_square = grad_output / difference.size
+    grad_difference = grad_square * difference + difference * grad_square
+    return (grad_difference, -grad_difference), {}
+
+
+@backward_of(MeanSquaredError)
+def divided_at_the_end(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> GradientsOfBoth:
+    doubled = cache["difference"] + cache["difference"]
+    return (doubled * grad_output / doubled.size, doubled * -grad_output / doubled.size), {}
+
+
+@backward_of(MeanSquaredError)
+def targets_first(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> GradientsOfBoth:
+    difference = cache["difference"]
+    grad_targets = (-2.0 * grad_output) * (difference / difference.size)
+    return (0.0 - grad_targets, grad_targets), {}
+
+
+@backward_of(MeanSquaredError)
+def through_means_of_one_axis_after_the_other(
+    loss: MeanSquaredError, grad_output: Array, cache: Tree
+) -> GradientsOfBoth:
+    grad_means = 2.0 * grad_output
+    for length in cache["difference"].shape:
+        grad_means = grad_means / length
+    grad_predictions = grad_means * cache["difference"]
+    return (grad_predictions, -1.0 * grad_predictions), {}
+
+
+@backward_of(MeanSquaredError)
+def entry_by_entry_in_reverse(loss: MeanSquaredError, grad_output: Array, cache: Tree) -> GradientsOfBoth:
+    difference = cache["difference"]
+    grad_predictions, grad_targets = np.zeros_like(difference), np.zeros_like(difference)
+    for index in reversed(list(np.ndindex(difference.shape))):
+        grad_predictions[index] = 2 / difference.size * difference[index] * grad_output
+        grad_targets[index] = -2 / difference.size * difference[index] * grad_output
+    return (grad_predictions, grad_targets), {}
+
+
+@forward_of(MeanSquaredError)
+def as_a_dot_product(loss: MeanSquaredError, predictions: Array, targets: Array) -> tuple[Array, Tree]:
+    flat = predictions.ravel() - targets.ravel()
+    return np.asarray(np.dot(flat, flat) / flat.size), {"difference": flat.reshape(predictions.shape)}
+
+
+@forward_of(MeanSquaredError)
+def as_the_mean_of_row_means(loss: MeanSquaredError, predictions: Array, targets: Array) -> tuple[Array, Tree]:
+    difference = -(targets - predictions)
+    return np.asarray((difference**2).mean(-1).mean()), {"difference": difference}
+
+
+@forward_of(MeanSquaredError)
+def divided_before_the_sum(loss: MeanSquaredError, predictions: Array, targets: Array) -> tuple[Array, Tree]:
+    """From the last entry down, and each square is divided by their number before it is added."""
+    difference = predictions - targets
+    shares = difference * (difference / difference.size)
+    return np.asarray(shares.ravel()[::-1].cumsum()[-1]), {"difference": difference}
