@@ -42,7 +42,8 @@ class NoamSchedule:
 
     def __call__(self, step: int) -> float:
         check_count("step", step)
-        return self.factor / math.sqrt(self.d_model) * min(1 / math.sqrt(step), step / self.warmup_steps**1.5)
+        after_warm_up, in_warm_up = math.pow(step, -0.5), step * math.pow(self.warmup_steps, -1.5)
+        return self.factor * math.pow(self.d_model, -0.5) * min(after_warm_up, in_warm_up)
 
 
 @dataclass(frozen=True)
