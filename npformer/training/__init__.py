@@ -6,7 +6,8 @@ from npformer.training.data import Data, hold_out, stratified_split
 from npformer.training.digits import load_digits
 from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches, make_image_classifier
 from npformer.training.loop import Step, train
-from npformer.training.optimizers import SGD, Adam, AdamW, Optimizer
+from npformer.training.optimizer import Optimizer
+from npformer.training.optimizers import SGD, Adam, AdamW
 from npformer.training.schedules import CosineSchedule, NoamSchedule
 
 __all__ = [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from npformer.component import Array, Component, Tree
 from npformer.dropout import RandomSource
 from npformer.shapes import check_count, check_number, check_part, describe
 from npformer.training.clipping import clip_by_global_norm, global_norm
-from npformer.training.optimizers import Optimizer
+from npformer.training.optimizer import Optimizer
 from npformer.training.schedules import Schedule
 
 
@@ -80,42 +80,64 @@ def train(
     >>> losses[-1] < 0.1 < losses[0]
     True
     """
-    for name, part in (("model", model), ("loss", loss)):
-        check_part(name, part, Component)
+    _check(model, loss, optimizer, batches, schedule, max_norm, rng)
+    check_count("first", first)
+
+    def steps() -> Iterator[Step]:
+        for number, (inputs, targets) in enumerate(_pairs(batches), first):
+            options = {} if rng is None else {"rng": rng(number) if callable(rng) else rng}
+            output, cache = model.forward(inputs, **options)
+            value, loss_cache = loss.forward(output, targets)
+            _check_loss(value, number)
+
+            (grad_output, _), _ = loss.backward(np.ones_like(value), loss_cache)
+            _, grads = model.backward(grad_output, cache)
+
+            clipped, norm = (grads, global_norm(grads)) if max_norm is None else clip_by_global_norm(grads, max_norm)
+            if schedule is not None:
+                optimizer.learning_rate = schedule(number)
+            optimizer.step(model.parameters(), clipped)
+            yield Step(number, float(value), output, targets, grads, norm, optimizer.learning_rate)
+
+    return steps()
+
+
+def _pairs(batches: Iterable[Any]) -> Iterator[tuple[Array, Array]]:
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            length = f" of length {len(batch)}" if isinstance(batch, Sized) else ""
+            raise TypeError(f"batches must give pairs (inputs, targets), but one is {describe(batch)}{length}")
+        yield batch[0], batch[1]
+
+
+def _check_loss(value: Array, number: int) -> None:
+    if np.shape(value) != ():
+        raise ValueError(f"loss must give one number, but its shape is {np.shape(value)}")
+    if not np.isfinite(value):
+        raise ValueError(f"loss must be finite, but at step {number} it is {value}; try a lower learning rate")
+
+
+def _check(
+    model: object,
+    loss: object,
+    optimizer: object,
+    batches: object,
+    schedule: object,
+    max_norm: float | None,
+    rng: object,
+) -> None:
+    check_part("model", model, Component)
+    check_part("loss", loss, Component)
     check_part("optimizer", optimizer, Optimizer)
     if not isinstance(batches, Iterable):
         raise TypeError(f"batches must be an iterable of pairs (inputs, targets), but it is {describe(batches)}")
-    if not (schedule is None or callable(schedule)):
-        raise TypeError(f"schedule must be a function of the step's number or None, but it is {describe(schedule)}")
+    if schedule is not None and not callable(schedule):
+        raise TypeError(
+            f"schedule must be a function from step numbers to rates or None, but it is {describe(schedule)}"
+        )
     if max_norm is not None:
         check_number("max_norm", max_norm, 0, open_low=True)
-    if not (rng is None or callable(rng) or callable(getattr(rng, "random", None))):
-        raise TypeError(f"rng must be a generator, a function from steps to generators, or None, not {describe(rng)}")
-    return _steps(model, loss, optimizer, batches, schedule, max_norm, rng, check_count("first", first))
-
-
-def _steps(
-    model: Component,
-    loss: Component,
-    optimizer: Optimizer,
-    batches: Iterable[tuple[Array, Array]],
-    schedule: Schedule | None,
-    max_norm: float | None,
-    rng: RandomSource | Callable[[int], RandomSource] | None,
-    first: int,
-) -> Iterator[Step]:
-    for number, (inputs, targets) in enumerate(batches, first):
-        options = {} if rng is None else {"rng": rng(number) if callable(rng) else rng}
-        output, cache = model.forward(inputs, **options)
-        value, loss_cache = loss.forward(output, targets)
-        if not math.isfinite(value):
-            raise ValueError(f"loss must be finite, but it is {value} at step {number}; try a smaller learning rate")
-
-        (grad_output, _), _ = loss.backward(np.ones_like(value), loss_cache)
-        _, grads = model.backward(grad_output, cache)
-
-        clipped, norm = (grads, global_norm(grads)) if max_norm is None else clip_by_global_norm(grads, max_norm)
-        if schedule is not None:
-            optimizer.learning_rate = schedule(number)
-        optimizer.step(model.parameters(), clipped)
-        yield Step(number, float(value), output, targets, grads, norm, optimizer.learning_rate)
+    if rng is not None and not callable(rng) and not callable(getattr(rng, "random", None)):
+        raise TypeError(
+            f"rng must be a generator, a function from step numbers to generators, or None, but it is {describe(rng)}"
+        )

@@ -1,108 +1,16 @@
-"""Optimizers: loops over parameters and gradients of the same names, which write into the parameters."""
+"""Optimizers: each is two loops, one that takes gradients into a memory, one that writes into the parameters."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 
 import numpy as np
 
-from npformer.component import Array, Tree, flatten
-from npformer.shapes import check_count, check_number, check_same_arrays, check_tree, describe
-from npformer.training.gradients import check_real, largest_entry, named_gradients
+from npformer.shapes import check_number, describe
+from npformer.training.gradients import largest_entry
+from npformer.training.optimizer import Arrays, Optimizer
 
-Arrays = Mapping[str, Array]  # by dotted names
-SMALLEST_EPS = float(np.finfo(np.float32).tiny)  # a smaller one is 0 in float32
-
-
-class Optimizer(ABC):
-    """What all optimizers have: a learning rate, a number of steps, and arrays that remember past gradients.
-
-    `learning_rate` is a plain attribute: a schedule sets it before each step.
-    """
-
-    memory_names: tuple[str, ...] = ()
-
-    def __init__(self, learning_rate: float):
-        self.learning_rate = check_number("learning_rate", learning_rate, 0)
-        self.steps = 0
-        self.memory: dict[str, dict[str, Array]] = {kind: {} for kind in self.memory_names}
-
-    def step(self, parameters: Tree, grads: Tree) -> None:
-        """Take one step: write into the live arrays of ``component.parameters()``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If names, shapes or dtypes differ, a gradient is not finite, a parameter is read-only, or these are not the
-            parameters of the steps before. Nothing is written then.
-        """
-        check_number("learning_rate", self.learning_rate, 0)
-        check_tree("parameters", parameters)
-        flat_parameters, flat_grads = flatten(parameters), named_gradients(grads)
-        self._check(flat_parameters, flat_grads)
-        if self.steps == 0:
-            zeros = {kind: {name: np.zeros_like(p) for name, p in flat_parameters.items()} for kind in self.memory}
-            self.memory = zeros
-        self.steps += 1
-        self._remember(flat_grads)  # all of it before anything is written: a gradient may be a parameter's own array
-        self._write(flat_parameters)
-
-    def state(self) -> Tree:
-        """Return what the next step needs, as a copy: "steps", and the arrays of each kind of memory by name."""
-        copies = {kind: {name: array.copy() for name, array in kept.items()} for kind, kept in self.memory.items()}
-        return {"steps": np.array(self.steps)} | copies
-
-    def load_state(self, state: Tree) -> None:
-        """Go on from what `state` returned, given as that tree or under dotted names; the arrays are copied.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is not the state of such an optimizer. Nothing is changed then.
-        """
-        check_tree("state", state)
-        given = flatten(state)
-        steps = given.pop("steps", None)
-        if np.shape(steps) != () or np.asarray(steps).dtype.kind not in "iu":
-            raise ValueError(f"state must have a whole number of steps, but steps is {describe(steps)}")
-        loaded: dict[str, dict[str, Array]] = {kind: {} for kind in self.memory}
-        for name, array in given.items():
-            kind, _, parameter = name.partition(".")
-            if kind not in loaded or not parameter:
-                raise ValueError(f"state must be one of {type(self).__name__}, but {name} is in it")
-            check_real(f"state.{name}", array)
-            if not np.isfinite(largest_entry(array)) or (kind == "square" and array.min() < 0):
-                raise ValueError(f"state.{name} must be numbers that gradients lead to, but they are not")
-            loaded[kind][parameter] = array.copy()
-        for kind, kept in loaded.items():
-            check_same_arrays(f"state.{kind}", kept, loaded[self.memory_names[0]])
-        self.steps = check_count("state.steps", int(np.asarray(steps)), least=1 if given else 0)
-        self.memory = loaded
-
-    def _check(self, parameters: Arrays, grads: Arrays) -> None:
-        for name, parameter in parameters.items():
-            check_real(name, parameter)
-            if not parameter.flags.writeable:
-                raise ValueError(f"{name} must be an array to write into, but it is read-only")
-        check_same_arrays("grads", grads, parameters)
-        arrays = {f"grads.{name}": grad for name, grad in grads.items()}
-        for kind, kept in self.memory.items() if self.steps else ():
-            check_same_arrays("parameters", parameters, kept)
-            arrays |= {f"{kind}.{name}": array for name, array in kept.items()}
-        for name, array in arrays.items():
-            dtype = parameters[name.partition(".")[2]].dtype
-            if array.dtype != dtype:
-                raise TypeError(f"{name} must be {dtype} like the parameter, but its dtype is {array.dtype}")
-
-    @abstractmethod
-    def _remember(self, grads: Arrays) -> None:
-        """Take the gradients into the memory."""
-
-    @abstractmethod
-    def _write(self, parameters: Arrays) -> None:
-        """Write into the parameters what the memory says."""
+SMALLEST_EPS = float(np.finfo(np.float32).tiny)  # a smaller one would be 0 in float32, and 0 / 0 is no number
 
 
 class SGD(Optimizer):
@@ -183,6 +91,7 @@ class Adam(Optimizer):
     """
 
     memory_names = ("mean", "square")
+    never_negative = ("square",)
 
     def __init__(self, learning_rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
         super().__init__(learning_rate)
@@ -196,7 +105,9 @@ class Adam(Optimizer):
         for name, grad in grads.items():
             limit, largest = math.sqrt(np.finfo(grad.dtype).max), largest_entry(grad)
             if largest > limit:
-                raise ValueError(f"grads.{name} must be below {limit:.1e} for its square, but {largest:.1e} is in it")
+                raise ValueError(
+                    f"grads.{name} must be at most {limit:.1e}, for its square is taken, but {largest:.1e} is in it"
+                )
 
     def _remember(self, grads: Arrays) -> None:
         beta1, beta2 = self.betas
