@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Optimizer(ABC):
         if self.steps == 0:
             self.memory = {kind: {name: np.zeros_like(p) for name, p in named.items()} for kind in self.memory_names}
         self.steps += 1
-        with np.errstate(over="ignore", under="ignore"):  # small squares may vanish; what overflows shows in the loss
+        with np.errstate(all="ignore"):  # small squares may vanish; what overflows shows in the next loss
             self._remember(gradients)  # before any is written: a gradient may be the very array of another parameter
             self._write(named)
 
@@ -72,7 +73,7 @@ class Optimizer(ABC):
         given = flatten(state)
         if "steps" not in given:
             raise ValueError(f"state must be that of {type(self).__name__}, but steps is missing")
-        steps = given.pop("steps")
+        steps: Any = given.pop("steps")
         steps = steps[()] if isinstance(steps, np.ndarray) and steps.shape == () else steps
         memory: dict[str, dict[str, Array]] = {kind: {} for kind in self.memory_names}
         for name, array in given.items():
