@@ -68,7 +68,7 @@ def _largest_and_norm(grads: Tree) -> tuple[float, float]:
 
 def _sum_of_squares(grad: Array, unit: float) -> float:
     relative = np.divide(grad, unit, dtype=np.float64)
-    return float(np.square(relative, out=relative).sum())  # a dot product would depend on the number of threads
+    return float(np.square(relative).sum())  # a dot product would depend on the number of threads
 
 
 def _scaled(tree: Mapping[str, Array | Tree], divisor: float, factor: float) -> Tree:

@@ -23,7 +23,7 @@ from npformer.training import (
 
 STEPS = 6
 SCHEDULE = CosineSchedule(0.1, STEPS, warmup_steps=2, floor=0.01)
-MAX_NORM = 2.0
+MAX_NORM = 3.0
 
 
 def classifier(dtype: type = np.float64) -> ImageClassifier:
@@ -138,7 +138,7 @@ class Diverging(Linear):
 def test_a_gradient_that_is_not_finite_is_named(max_norm: float | None) -> None:
     model = Diverging(2, 2, rng=0)
     before = bits(model.parameters())
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="grads.bias must be finite, but nan is among"):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"grads\.bias must be finite"):
         list(train(model, CrossEntropy(), SGD(0.1), [(np.ones((1, 2)), np.array([0]))], max_norm=max_norm))
     assert bits(model.parameters()) == before
 
