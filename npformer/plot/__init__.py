@@ -1,0 +1,24 @@
+"""Pictures of masks, attention, positions, training and depth; each function returns a matplotlib Figure.
+
+They need the package matplotlib, of the extra ``plot``, when they are called, and leave its global state alone:
+``figure.savefig("mask.png")`` writes a file, and a notebook shows a figure after ``%matplotlib inline``. At the default
+size of 10 by 5.6 inches no letter is below 12 points. Colours can be told apart by colour-blind eyes, and lines by
+their strokes too. `matrices` draws what is a table of numbers, `curves` what runs along steps or layers; `canvas` says
+how all of them look, and `magnitudes` measures what `depth` draws.
+"""
+
+from npformer.plot.curves import depth, gradient_norms, learning_curves
+from npformer.plot.magnitudes import Magnitudes, measure_magnitudes, pre_and_post_norm
+from npformer.plot.matrices import attention_weights, mask, positional_encoding
+
+__all__ = [
+    "Magnitudes",
+    "attention_weights",
+    "depth",
+    "gradient_norms",
+    "learning_curves",
+    "mask",
+    "measure_magnitudes",
+    "positional_encoding",
+    "pre_and_post_norm",
+]
