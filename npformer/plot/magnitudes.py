@@ -1,14 +1,21 @@
-"""How large activations and their gradients are at each depth of an encoder."""
+"""How large activations and their gradients are at each depth of an encoder: measured, and drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npformer.component import Array
 from npformer.encoder import Encoder, make_encoder
-from npformer.shapes import check_count, check_floats, check_grad, check_part, make_generator
+from npformer.plot.canvas import MARKERS, PALETTE, STROKES, dress_legend, logarithmic, new_figure, plain_frame, say
+from npformer.plot.series import check_series
+from npformer.shapes import check_count, check_floats, check_grad, check_part, check_tree, make_generator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,56 @@ def pre_and_post_norm(
         )
         for form, norm_first in (("pre-norm", True), ("post-norm", False))
     }
+
+
+def depth(measured: Mapping[str, Magnitudes]) -> Figure:
+    """Draw how activations and their gradients grow or shrink through the layers of encoders.
+
+    Parameters
+    ----------
+    measured : dict of Magnitudes
+        By the encoders' names, such as what pre_and_post_norm returns; at most four, which may differ in depth.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no dict of one to four Magnitudes, or one of their entries is not finite and above 0.
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> figure = depth(pre_and_post_norm(num_layers=24))
+    >>> [axes.get_title(loc="left") for axes in figure.axes]
+    ['Activations', 'Gradients, which flow from right to left']
+    """
+    check_tree("measured", measured)
+    if not 1 <= len(measured) <= len(STROKES):
+        raise ValueError(f"measured must have 1 to {len(STROKES)} encoders, but it has {len(measured)}")
+    for name, magnitudes in measured.items():
+        check_part(f"measured[{name!r}]", magnitudes, Magnitudes)
+        for what in ("activations", "gradients"):
+            column = check_series(f"measured[{name!r}].{what}", getattr(magnitudes, what))
+            if (column <= 0).any():
+                raise ValueError(
+                    f"measured[{name!r}].{what} must be above 0, but {column.min():g} is among its entries"
+                )
+    figure = new_figure()
+    left, right = figure.subplots(1, 2)
+    for (name, magnitudes), colour, stroke, marker in zip(measured.items(), PALETTE, STROKES, MARKERS, strict=False):
+        for axes, column in ((left, magnitudes.activations), (right, magnitudes.gradients)):
+            axes.plot(column, color=colour, linestyle=stroke, marker=marker, linewidth=2, label=name)
+    say(left, "Activations", "layers passed (0 = the input)", "root mean square")
+    say(right, "Gradients, which flow from right to left", "layers passed (0 = the input)", "root mean square")
+    for axes in (left, right):
+        plain_frame(axes)
+        logarithmic(axes)
+    dress_legend(left.legend(loc="best"))
+    return figure
 
 
 def _root_mean_square(array: Array) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from npformer.component import Array
 from npformer.embedding import PositionalEncoding
-from npformer.plot.canvas import BLUE, LABEL, SLIDE, TICK, add_colour_bar, new_figure, say
+from npformer.plot.canvas import BLUE, LABEL, SLIDE, TICK, add_colour_bar, dress_legend, new_figure, say
 from npformer.shapes import check_count, check_floats, check_mask, describe
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 HIDDEN = "#ECECEC"
 MOST_HEADS, MOST_TOKENS = 32, 64  # with more of them the picture could not be read, nor soon held in memory
-LINE = 0.2  # inches from one word to the next
-MARGIN = (2.4, 1.5)  # inches for words and colour bar beside the panels, for words and titles above and below
-BETWEEN = 0.35  # inches from a panel to the next
+LINE, LETTER = 0.19, 0.1  # inches from one word to the next, and the width of a letter
+BESIDE, BELOW = 1.5, 0.5  # inches for the colour bar and the labels of the axes
+APART = (0.15, 0.35)  # inches from a panel to the next: to the right, and down, where the title is
 
 
 def mask(mask: Array) -> Figure:
@@ -56,7 +56,7 @@ def mask(mask: Array) -> Figure:
     allowed = check_mask(mask, getattr(mask, "shape", ()))
     if allowed.ndim < 2 or allowed.size == 0 or math.prod(allowed.shape[:-2]) != 1:
         raise ValueError(f"mask must have the axes (T_q, T_k), or (1, T_q, T_k), but its shape is {allowed.shape}")
-    figure = new_figure()
+    figure = new_figure(layout="compressed")
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
@@ -67,22 +67,22 @@ def mask(mask: Array) -> Figure:
     axes.imshow(matrix, cmap=ListedColormap([HIDDEN, BLUE]), vmin=0, vmax=1, interpolation="nearest")
     say(axes, "Attention mask", "key position (columns are keys)", "query position (rows are queries)")
     for axis, size in ((axes.xaxis, T_k), (axes.yaxis, T_q)):
-        axis.set_major_locator(MaxNLocator(10, integer=True))
+        axis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
         if size <= MOST_TOKENS:  # lines between the cells, as long as these are wider than the lines
             axis.set_ticks(np.arange(1, size) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     patches = [Patch(color=BLUE, label="1 = may attend"), Patch(color=HIDDEN, label="0 = may not attend")]
-    axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=LABEL, frameon=False)
+    dress_legend(figure.legend(handles=patches, loc="outside right upper"))
     return figure
 
 
 def attention_weights(weights: Array, tokens: Sequence[str], keys: Sequence[str] | None = None) -> Figure:
     """Draw the attention weights of every head over words: a row for each query, a column for each key.
 
-    Colours mean the same in all panels, from 0 to the largest weight. Above about 8 words of 12 heads the figure grows
-    beyond a slide's size, so that the words stay readable.
+    Colours mean the same in all panels, from 0 to the largest weight. Above about 7 words of 12 heads the figure is
+    larger than a slide, so that the words stay readable.
 
     Parameters
     ----------
@@ -135,8 +135,8 @@ def attention_weights(weights: Array, tokens: Sequence[str], keys: Sequence[str]
         raise ValueError(f"keys must be given where T_k={T_k} differs from T_q={T_q}, but it is None")
     keys = tokens if keys is None else keys
     _check_words("keys", keys, T_k)
-    columns, scale = _arrange(heads, T_q, T_k)
-    figure = new_figure(scale)
+    columns, size = _arrange(heads, tokens, keys)
+    figure = new_figure(size, layout="compressed")
     panels: list[Axes] = list(
         figure.subplots(math.ceil(heads / columns), columns, sharex=True, sharey=True, squeeze=False).flat
     )
@@ -146,7 +146,8 @@ def attention_weights(weights: Array, tokens: Sequence[str], keys: Sequence[str]
         panel.set_title(f"head {head}", fontsize=TICK)
         panel.set_xticks(range(T_k), keys, fontsize=TICK, rotation=90, parse_math=False)
         panel.set_yticks(range(T_q), tokens, fontsize=TICK, parse_math=False)
-        panel.tick_params(labelbottom=head + columns >= heads, labelleft=head % columns == 0)
+        lowest, leftmost = head + columns >= heads, head % columns == 0
+        panel.tick_params(bottom=lowest, labelbottom=lowest, left=leftmost, labelleft=leftmost)
     for panel in panels[heads:]:
         panel.remove()
     add_colour_bar(figure, image, panels[:heads], "attention weight")
@@ -165,18 +166,27 @@ def _check_words(name: str, words: Sequence[str], count: int) -> None:
         raise ValueError(f"{name} must be as many as weights has, {count}, but they are {len(words)}")
 
 
-def _arrange(heads: int, T_q: int, T_k: int) -> tuple[int, float]:
-    """Return the number of columns that leaves words most room, and how many slides large the figure must be."""
+def _arrange(heads: int, tokens: Sequence[str], keys: Sequence[str]) -> tuple[int, tuple[float, float]]:
+    """Return the number of columns and the size of the figure for which words are largest on a slide, and apart."""
+    beside = BESIDE + LETTER * max(map(len, tokens))
+    below = BELOW + LETTER * max(map(len, keys))
 
-    def room(columns: int) -> float:
-        """How many inches the rows or columns of a panel are apart on one slide."""
-        rows = math.ceil(heads / columns)
-        width = (SLIDE[0] - MARGIN[0]) / columns - BETWEEN
-        height = (SLIDE[1] - MARGIN[1]) / rows - BETWEEN
-        return min(width / T_k, height / T_q)
+    def line(columns: int) -> float:
+        """How many inches words are apart: as many as a slide has room for, but never less than their own height."""
+        across = ((SLIDE[0] - beside) / columns - APART[0]) / len(keys)
+        down = ((SLIDE[1] - below) / math.ceil(heads / columns) - APART[1]) / len(tokens)
+        return max(LINE, min(across, down))
 
-    columns = max(range(1, heads + 1), key=room)
-    return columns, max(1.0, LINE / room(columns))
+    def size(columns: int) -> tuple[float, float]:
+        width = beside + columns * (APART[0] + line(columns) * len(keys))
+        return width, below + math.ceil(heads / columns) * (APART[1] + line(columns) * len(tokens))
+
+    def shrinks(columns: int) -> float:
+        """What the figure is multiplied by until a slide holds it, rounded since sizes that fit are a slide's."""
+        return round(min(1, *(slide / side for slide, side in zip(SLIDE, size(columns), strict=True))), 6)
+
+    columns = max(range(1, heads + 1), key=lambda columns: (shrinks(columns), line(columns)))
+    return columns, size(columns)
 
 
 def positional_encoding(max_len: int, d_model: int) -> Figure:
@@ -216,5 +226,9 @@ def positional_encoding(max_len: int, d_model: int) -> Figure:
     axes = figure.subplots()
     image = axes.imshow(table, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     say(axes, "Positional encoding", "dimension (even: sine, odd: cosine)", "position in the sequence")
+    pairs = np.unique(np.linspace(0, (d_model - 1) // 2, 6).astype(int))
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(2 * pairs, [f"{2 * np.pi * 10000 ** (2 * pair / d_model):,.0f}" for pair in pairs], fontsize=TICK)
+    above.set_xlabel("wavelength in positions", fontsize=LABEL)
     add_colour_bar(figure, image, [axes], "value added to the embedding")
     return figure

@@ -1,0 +1,193 @@
+"""Pictures of a training: its history, and the norms of gradients, over its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npformer.component import Array
+from npformer.plot.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    LABEL,
+    MARKERS,
+    PALETTE,
+    VERMILLION,
+    dress_legend,
+    logarithmic,
+    new_figure,
+    plain_frame,
+    say,
+)
+from npformer.plot.series import check_series, running_mean, window_of
+from npformer.shapes import check_equal, check_number, check_tree
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+Values = Sequence[float] | Array
+MOST_NAMED = 12  # lines in a legend
+
+
+def learning_curves(
+    loss: Values,
+    accuracy: Values | None = None,
+    learning_rate: Values | None = None,
+    test_accuracy: float | None = None,
+) -> Figure:
+    """Draw the columns of a training's history over its steps, one below the other.
+
+    Loss and accuracy of single batches are noisy: they are pale, and their running mean is drawn over them.
+
+    Parameters
+    ----------
+    loss, accuracy, learning_rate : list of float, or array (steps,)
+        One entry for each step; a panel is left out where there is None.
+    test_accuracy : float, optional
+        The score at the end, in [0, 1], drawn as a line beside the accuracy.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If entries are no finite numbers, columns are empty or of different lengths, or there is a test_accuracy
+        without accuracy.
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> figure = learning_curves(loss=[2.3, 1.1, 0.4], accuracy=[0.1, 0.6, 0.9], learning_rate=[0.1, 0.2, 0.1])
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['loss', 'accuracy', 'learning rate']
+    """
+    given = {"loss": loss, "accuracy": accuracy, "learning_rate": learning_rate}
+    columns = {name: check_series(name, values) for name, values in given.items() if values is not None}
+    for name, column in columns.items():
+        check_equal(name, "length", len(column), "loss", len(columns["loss"]))
+    if test_accuracy is not None:
+        check_number("test_accuracy", test_accuracy, 0, np.nextafter(1, 2))
+        if accuracy is None:
+            raise ValueError("accuracy must be given beside test_accuracy, but it is None")
+    figure = new_figure()
+    heights = [2 if name == "learning_rate" else 3 for name in columns]
+    panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (name, column) in zip(panels, columns.items(), strict=True):
+        plain_frame(panel)
+        panel.margins(x=0.01)
+        if name == "learning_rate":
+            say(panel, ylabel="learning rate")
+            _draw(panel, column, GREEN)
+        elif name == "accuracy":
+            say(panel, ylabel="accuracy")
+            _draw_noisy(panel, column, VERMILLION)
+            if test_accuracy is not None:
+                test = panel.axhline(test_accuracy, color=BLACK, linestyle="--")
+                dress_legend(panel.legend([test], [f"test, at the end: {test_accuracy:.4g}"], loc="lower right"))
+        else:
+            say(panel, "Learning curves", ylabel="loss")
+            _draw_noisy(panel, column, BLUE)
+            if window_of(len(column)) > 1:
+                dress_legend(panel.legend(loc="upper right"))
+    figure.align_ylabels()
+    panels[-1].set_xlabel("step", fontsize=LABEL)
+    return figure
+
+
+def gradient_norms(norms: Mapping[str, Values]) -> Figure:
+    """Draw the norm of each layer's gradient over the steps of a training, on a logarithmic scale.
+
+    The lines are running means. Up to seven layers have colours and marks of their own; more go from dark to light in
+    their order, and the legend then names some of them. A norm of 0 has no logarithm: where a mean is 0 there is a gap.
+
+    Parameters
+    ----------
+    norms : dict of lists of float, or of arrays (steps,)
+        By the layers' names, from the first to the last; one entry for each step.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        If entries are no finite numbers, negative, or all 0, or the lists are empty or of different lengths.
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> figure = gradient_norms({"layers.0": [4.0, 2.0, 1.0], "layers.1": [3.0, 2.0, 1.5]})
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['layers.0', 'layers.1']
+    """
+    check_tree("norms", norms)
+    if not norms:
+        raise ValueError("norms must have at least one layer, but it is empty")
+    columns = {name: check_series(f"norms[{name!r}]", values) for name, values in norms.items()}
+    first, steps = next((name, len(column)) for name, column in columns.items())
+    for name, column in columns.items():
+        check_equal(f"norms[{name!r}]", "length", len(column), f"norms[{first!r}]", steps)
+        if (column < 0).any():
+            raise ValueError(f"norms[{name!r}] must not be negative, but {column.min():g} is among its entries")
+    if not any(column.any() for column in columns.values()):
+        raise ValueError("norms must have an entry above 0, but it has none")
+    figure = new_figure()
+    axes = figure.subplots()
+    colours = PALETTE if len(columns) <= len(PALETTE) else _dark_to_light(len(columns))
+    lines = [_draw(axes, running_mean(column), colours[index]) for index, column in enumerate(columns.values())]
+    if len(columns) <= len(PALETTE):
+        for index, line in enumerate(lines):
+            line.set(marker=MARKERS[index], markersize=8, markevery=_spread(index, len(lines), steps))
+    window = window_of(steps)
+    say(axes, "Gradient norms by layer", "step", "norm of the gradient" + (window > 1) * f" (mean of {window} steps)")
+    plain_frame(axes)
+    logarithmic(axes)
+    every = -(-len(lines) // MOST_NAMED)
+    named = [index for index in range(len(lines)) if index % every == 0 or index == len(lines) - 1]
+    dress_legend(
+        figure.legend(
+            [lines[index] for index in named],
+            [list(columns)[index] for index in named],
+            loc="outside right upper",
+            title="first to last layer",
+        )
+    )
+    return figure
+
+
+def _draw(axes: Axes, column: Array, colour: str, label: str | None = None) -> Line2D:
+    marker = "o" if len(column) == 1 else ""  # a line through one point is invisible
+    steps = np.arange(1, len(column) + 1)
+    (line,) = axes.plot(steps, column, color=colour, marker=marker, linewidth=2, label=label)
+    return line
+
+
+def _draw_noisy(axes: Axes, column: Array, colour: str) -> None:
+    window = window_of(len(column))
+    if window > 1:
+        steps = np.arange(1, len(column) + 1)
+        axes.plot(steps, column, color=colour, linewidth=0.8, alpha=0.35, label="each step")
+    _draw(axes, running_mean(column), colour, label=f"mean of {window} steps")
+
+
+def _dark_to_light(count: int) -> list[str]:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["viridis"](place)) for place in np.linspace(0, 0.9, count)]  # the lightest is too pale
+
+
+def _spread(index: int, lines: int, steps: int) -> tuple[int, int]:
+    """Return the first step with a mark and how many there are from one to the next; lines take turns."""
+    apart = max(1, steps // 10)
+    return apart * index // lines, apart
