@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HIDDEN = "#ECECEC"
+SLIVER = 3  # the ratio of sides above which cells are no squares
 MOST_HEADS, MOST_TOKENS = 32, 64  # with more of them the picture could not be read, nor soon held in memory
+LONGEST = 24  # letters of a word; the others are cut off
 LINE, LETTER = 0.19, 0.1  # inches from one word to the next, and the width of a letter
 BESIDE, BELOW = 1.5, 0.5  # inches for the colour bar and the labels of the axes
 APART = (0.15, 0.35)  # inches from a panel to the next: to the right, and down, where the title is
@@ -64,17 +66,19 @@ def mask(mask: Array) -> Figure:
     axes = figure.subplots()
     T_q, T_k = allowed.shape[-2:]
     matrix = allowed.reshape(T_q, T_k).astype(np.uint8)
-    axes.imshow(matrix, cmap=ListedColormap([HIDDEN, BLUE]), vmin=0, vmax=1, interpolation="nearest")
+    shape: Literal["equal", "auto"] = "equal" if 1 / SLIVER <= T_q / T_k <= SLIVER else "auto"
+    colours = ListedColormap([HIDDEN, BLUE])
+    axes.imshow(matrix, cmap=colours, vmin=0, vmax=1, interpolation="nearest", aspect=shape)
     say(axes, "Attention mask", "key position (columns are keys)", "query position (rows are queries)")
     for axis, size in ((axes.xaxis, T_k), (axes.yaxis, T_q)):
         axis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
-        if size <= MOST_TOKENS:  # lines between the cells, as long as these are wider than the lines
+        if max(T_q, T_k) <= MOST_TOKENS:  # with more of them the cells would vanish between the lines
             axis.set_ticks(np.arange(1, size) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     patches = [Patch(color=BLUE, label="1 = may attend"), Patch(color=HIDDEN, label="0 = may not attend")]
-    dress_legend(figure.legend(handles=patches, loc="outside right upper"))
+    dress_legend(axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1, 1)))
     return figure
 
 
@@ -135,17 +139,18 @@ def attention_weights(weights: Array, tokens: Sequence[str], keys: Sequence[str]
         raise ValueError(f"keys must be given where T_k={T_k} differs from T_q={T_q}, but it is None")
     keys = tokens if keys is None else keys
     _check_words("keys", keys, T_k)
-    columns, size = _arrange(heads, tokens, keys)
+    queries, keys = [_shown(word) for word in tokens], [_shown(word) for word in keys]
+    columns, size = _arrange(heads, queries, keys)
     figure = new_figure(size, layout="compressed")
     panels: list[Axes] = list(
         figure.subplots(math.ceil(heads / columns), columns, sharex=True, sharey=True, squeeze=False).flat
     )
-    largest = weights.max()
+    largest = weights.max() or 1.0  # all 0: any other end of the scale will do
     for head, panel in enumerate(panels[:heads]):
         image = panel.imshow(weights[head], cmap="viridis", vmin=0, vmax=largest, interpolation="nearest")
         panel.set_title(f"head {head}", fontsize=TICK)
         panel.set_xticks(range(T_k), keys, fontsize=TICK, rotation=90, parse_math=False)
-        panel.set_yticks(range(T_q), tokens, fontsize=TICK, parse_math=False)
+        panel.set_yticks(range(T_q), queries, fontsize=TICK, parse_math=False)
         lowest, leftmost = head + columns >= heads, head % columns == 0
         panel.tick_params(bottom=lowest, labelbottom=lowest, left=leftmost, labelleft=leftmost)
     for panel in panels[heads:]:
@@ -166,20 +171,26 @@ def _check_words(name: str, words: Sequence[str], count: int) -> None:
         raise ValueError(f"{name} must be as many as weights has, {count}, but they are {len(words)}")
 
 
-def _arrange(heads: int, tokens: Sequence[str], keys: Sequence[str]) -> tuple[int, tuple[float, float]]:
+def _shown(word: str) -> str:
+    """Return a word as it can be drawn: line breaks and the like as Python writes them, and no longer than may be."""
+    word = word if word.isprintable() else repr(word)[1:-1]
+    return word if len(word) <= LONGEST else word[: LONGEST - 1] + "…"
+
+
+def _arrange(heads: int, queries: Sequence[str], keys: Sequence[str]) -> tuple[int, tuple[float, float]]:
     """Return the number of columns and the size of the figure for which words are largest on a slide, and apart."""
-    beside = BESIDE + LETTER * max(map(len, tokens))
+    beside = BESIDE + LETTER * max(map(len, queries))
     below = BELOW + LETTER * max(map(len, keys))
 
     def line(columns: int) -> float:
         """How many inches words are apart: as many as a slide has room for, but never less than their own height."""
         across = ((SLIDE[0] - beside) / columns - APART[0]) / len(keys)
-        down = ((SLIDE[1] - below) / math.ceil(heads / columns) - APART[1]) / len(tokens)
+        down = ((SLIDE[1] - below) / math.ceil(heads / columns) - APART[1]) / len(queries)
         return max(LINE, min(across, down))
 
     def size(columns: int) -> tuple[float, float]:
         width = beside + columns * (APART[0] + line(columns) * len(keys))
-        return width, below + math.ceil(heads / columns) * (APART[1] + line(columns) * len(tokens))
+        return width, below + math.ceil(heads / columns) * (APART[1] + line(columns) * len(queries))
 
     def shrinks(columns: int) -> float:
         """What the figure is multiplied by until a slide holds it, rounded since sizes that fit are a slide's."""

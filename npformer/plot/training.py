@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from npformer.plot.canvas import (
     LABEL,
     MARKERS,
     PALETTE,
+    TITLE,
     VERMILLION,
     dress_legend,
     logarithmic,
@@ -35,10 +37,7 @@ MOST_NAMED = 12  # lines in a legend
 
 
 def learning_curves(
-    loss: Values,
-    accuracy: Values | None = None,
-    learning_rate: Values | None = None,
-    test_accuracy: float | None = None,
+    loss: Values, accuracy: Values | None = None, learning_rate: Values | None = None, score: float | None = None
 ) -> Figure:
     """Draw the columns of a training's history over its steps, one below the other.
 
@@ -47,9 +46,9 @@ def learning_curves(
     Parameters
     ----------
     loss, accuracy, learning_rate : list of float, or array (steps,)
-        One entry for each step; a panel is left out where there is None.
-    test_accuracy : float, optional
-        The score at the end, in [0, 1], drawn as a line beside the accuracy.
+        One entry for each step, accuracies in [0, 1]; a panel is left out where there is None.
+    score : float, optional
+        The accuracy after training on data of its own, in [0, 1]; a line beside the accuracies of batches.
 
     Returns
     -------
@@ -58,8 +57,8 @@ def learning_curves(
     Raises
     ------
     TypeError, ValueError
-        If entries are no finite numbers, columns are empty or of different lengths, or there is a test_accuracy
-        without accuracy.
+        If entries are no finite numbers, accuracies are not in [0, 1], columns are empty or of different lengths, or
+        there is a score without accuracy.
     ImportError
         If matplotlib is missing.
 
@@ -69,36 +68,34 @@ def learning_curves(
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['loss', 'accuracy', 'learning rate']
     """
-    given = {"loss": loss, "accuracy": accuracy, "learning_rate": learning_rate}
-    columns = {name: check_series(name, values) for name, values in given.items() if values is not None}
-    for name, column in columns.items():
-        check_equal(name, "length", len(column), "loss", len(columns["loss"]))
-    if test_accuracy is not None:
-        check_number("test_accuracy", test_accuracy, 0, np.nextafter(1, 2))
-        if accuracy is None:
-            raise ValueError("accuracy must be given beside test_accuracy, but it is None")
+    columns = {"loss": check_series("loss", loss)}
+    for name, values in (("accuracy", accuracy), ("learning_rate", learning_rate)):
+        if values is not None:
+            columns[name] = check_series(name, values)
+            check_equal(name, "length", len(columns[name]), "loss", len(columns["loss"]))
+    if score is not None and accuracy is None:
+        raise ValueError("accuracy must be given with score, but it is None")
+    _check_shares("accuracy", columns.get("accuracy", ()))
+    _check_shares("score", () if score is None else [check_number("score", score, -math.inf)])
     figure = new_figure()
     heights = [2 if name == "learning_rate" else 3 for name in columns]
     panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (name, column) in zip(panels, columns.items(), strict=True):
+        say(panel, ylabel=name.replace("_", " "))
         plain_frame(panel)
         panel.margins(x=0.01)
         if name == "learning_rate":
-            say(panel, ylabel="learning rate")
             _draw(panel, column, GREEN)
-        elif name == "accuracy":
-            say(panel, ylabel="accuracy")
-            _draw_noisy(panel, column, VERMILLION)
-            if test_accuracy is not None:
-                test = panel.axhline(test_accuracy, color=BLACK, linestyle="--")
-                dress_legend(panel.legend([test], [f"test, at the end: {test_accuracy:.4g}"], loc="lower right"))
         else:
-            say(panel, "Learning curves", ylabel="loss")
-            _draw_noisy(panel, column, BLUE)
-            if window_of(len(column)) > 1:
-                dress_legend(panel.legend(loc="upper right"))
-    figure.align_ylabels()
+            _draw_noisy(panel, column, BLUE if name == "loss" else VERMILLION)
+    panels[0].set_title("Learning curves", fontsize=TITLE, loc="left")
     panels[-1].set_xlabel("step", fontsize=LABEL)
+    figure.align_ylabels()
+    if window_of(len(columns["loss"])) > 1:
+        dress_legend(panels[0].legend(loc="upper right"))
+    if score is not None:
+        line = panels[1].axhline(score, color=BLACK, linestyle="--")
+        dress_legend(panels[1].legend([line], [f"score after training: {score:.4g}"], loc="lower right"))
     return figure
 
 
@@ -163,6 +160,12 @@ def gradient_norms(norms: Mapping[str, Values]) -> Figure:
         )
     )
     return figure
+
+
+def _check_shares(name: str, values: Iterable[float]) -> None:
+    for value in values:
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], but {value:g} does not")
 
 
 def _draw(axes: Axes, column: Array, colour: str, label: str | None = None) -> Line2D:
