@@ -36,7 +36,7 @@ def test_float32_is_measured_in_float64() -> None:
     x = np.full((1, 2, 6), 1e-30, dtype=np.float32)  # whose squares float32 takes for 0
     measured = plot.measure_magnitudes(encoder, x, x)
     assert measured.activations.dtype == measured.gradients.dtype == np.float64
-    assert measured.activations[0] == pytest.approx(1e-30, rel=1e-6)  # float32 rounds 1e-30 by up to 6e-8
+    assert measured.activations[0] == pytest.approx(1e-30, rel=1e-6, abs=0)  # float32 rounds 1e-30 by up to 6e-8
 
 
 def test_pre_norm_grows_like_the_root_of_depth_and_post_norm_does_not() -> None:

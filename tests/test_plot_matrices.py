@@ -99,6 +99,11 @@ def test_what_cannot_be_drawn_of_a_word_is_written_otherwise() -> None:
     assert words(figure.axes[0])[0] == ["\\n\\ud800", "o" * 23 + "…"]
 
 
+def test_where_no_weight_is_above_0_the_scale_goes_to_1() -> None:
+    panel, _ = plot.attention_weights(np.zeros((1, 1, 1)), ["a"]).axes
+    assert panel.get_images()[0].get_clim() == (0, 1)
+
+
 @pytest.mark.parametrize("d_model", [64, 5])
 def test_positions_are_drawn_from_top_to_bottom(d_model: int) -> None:
     figure = plot.positional_encoding(100, d_model)
