@@ -74,8 +74,8 @@ class NoResidual(SublayerConnection):
 
 
 # %% [markdown]
-# A stack has the same random weights whatever its connections are: they are npformer's, and only the connections
-# are put in the place of npformer's own.
+# A stack has the same random weights whatever its connections are: they are npformer's, and only the connections are
+# put in the place of npformer's own.
 
 
 # %%
@@ -113,11 +113,11 @@ def run_backward(
 # ## What the residual path is for
 #
 # Attention averages tokens. After a few averages in a row all tokens of a sentence are the same vector, and what told
-# them apart is lost for good (Dong et al. 2021, theorem 2.2). The residual path carries each token past the average.
+# them apart is lost for good (Dong et al. 2021, section 2). The residual path carries each token past the average.
 #
-# Measured forward: the spread of the tokens, which is the RMS of (token - mean of the sentence's tokens), over the
-# RMS of the tokens. Measured backward: a gradient that asks for *differences* between tokens (its mean over the tokens
-# is 0), and how much of it arrives at the input.
+# Measured forward: the spread of the tokens, which is the RMS of (token - mean of the sentence's tokens), over the RMS
+# of the tokens. Measured backward: a gradient that asks for *differences* between tokens (its mean over the tokens is
+# 0), and how much of it arrives at the input.
 
 
 # %%
@@ -149,8 +149,8 @@ assert arriving[PreNorm] > 0.1
 #
 # ## Pre-norm and post-norm through depth
 #
-# Now stacks of 1 to 24 layers. A pre-norm stack gets a final norm, as `make_encoder` gives it one. Four columns for each
-# kind: the RMS of what the last layer gives, the RMS of the output, and the RMS of the gradients of two weight
+# Now stacks of 1 to 24 layers. A pre-norm stack gets a final norm, as `make_encoder` gives it one. Four columns for
+# each kind: the RMS of what the last layer gives, the RMS of the output, and the RMS of the gradients of two weight
 # matrices, that of the second linear map in the feed-forward network of the first and of the last layer.
 
 # %%
@@ -176,8 +176,8 @@ for connection, rows in table.items():
         print(f"{depth:6} {last:12.2f} {output:8.2f} {first_grad:24.2f} {last_grad:23.2f}")
 
 # %% [markdown]
-# Post-norm first. Its activations have RMS 1 at every depth, by construction. The gradient of its last layer's weights is
-# 3.1 however deep the stack is.
+# Post-norm first. Its activations have RMS 1 at every depth, by construction. The gradient of its last layer's weights
+# is 3.1 however deep the stack is.
 #
 # Pre-norm: nothing normalises the sum, so activations grow with depth, and the gradient of the last layer's weights
 # falls. The two are one fact: their product does not depend on depth, which the next section explains.
@@ -204,12 +204,12 @@ assert all(0.5 < row[2] / table[kind][1][2] < 2 for kind in table for row in tab
 # %% [markdown]
 # ## What pre-norm's final norm is for
 #
-# The output of a pre-norm stack is x plus all updates. At random weights the updates have nothing to do with one another,
-# so their squares add up: the RMS after 24 layers is near the root of (1 + the sum of all squared updates).
+# The output of a pre-norm stack is x plus all updates. At random weights the updates have nothing to do with one
+# another, so their squares add up: the RMS after 24 layers is near the root of (1 + the sum of all squared updates).
 #
-# Without a final norm, whatever reads the encoder would see numbers whose size depends on how many layers there are. The
-# final norm divides by their RMS. Its backward divides the gradient by the same RMS (`rstd`), and that is why gradients
-# in a pre-norm stack fall as activations grow.
+# Without a final norm, whatever reads the encoder would see numbers whose size depends on how many layers there are.
+# The final norm divides by their RMS. Its backward divides the gradient by the same RMS (`rstd`), and that is why
+# gradients in a pre-norm stack fall as activations grow.
 
 # %%
 layers = make_stack(PreNorm, 24)
@@ -221,11 +221,11 @@ grad_stream, _ = final_norm.backward(grad_output, norm_cache)
 print("\npre-norm, inside a stack of 24 layers: RMS")
 print(" layer   what comes in   attention adds   feed-forward adds   its share of the sum")
 for number in (1, 2, 3, 6, 12, 24):
-    by_attention, by_feed_forward = updates[number - 1]
+    attended, fed_forward = updates[number - 1]
     after = activations[number]
     print(
-        f"{number:6} {rms(activations[number - 1]):15.2f} {rms(by_attention):16.2f} {rms(by_feed_forward):19.2f}"
-        f" {rms(by_feed_forward) / rms(after):22.2f}"
+        f"{number:6} {rms(activations[number - 1]):15.2f} {rms(attended):16.2f} {rms(fed_forward):19.2f}"
+        f" {rms(fed_forward) / rms(after):22.2f}"
     )
 expected_rms = np.sqrt(rms(x) ** 2 + sum(rms(update) ** 2 for pair in updates for update in pair))
 print(f"RMS after 24 layers {rms(activations[-1]):.2f}, from the updates' squares alone {expected_rms:.2f}")
@@ -233,17 +233,20 @@ print(f"gradient before the final norm {rms(grad_output):.3f}, behind it {rms(gr
 print(f"1 / RMS of the activations {1 / rms(activations[-1]):.3f}")
 
 assert abs(rms(activations[-1]) / expected_rms - 1) < 0.1, "updates at random weights are nearly uncorrelated"
+by_feed_forward = [rms(update) for _, update in updates]
+assert max(by_feed_forward) < 1.35 * min(by_feed_forward), "feed-forward networks add about as much in every layer"
 assert abs(rms(grad_stream) / rms(grad_output) * rms(activations[-1]) - 1) < 0.05, "the norm divides gradients too"
 
 # %% [markdown]
-# The last column is the price of pre-norm: each layer adds about as much as any other, but to a larger sum, so that a
-# late layer changes its input less and less.
+# The last column is the price of pre-norm: the feed-forward networks of all layers add the same amount, but to a
+# larger and larger sum, so that late layers change their input little.
 #
 # ## The check
 #
-# The connections above against npformer's own, in whole encoders of 24 layers, pre-norm and post-norm: output, gradient
-# of the input, and gradients of all parameters. And the gradient of the input against the slope of forward along a
-# random direction v, which a complex step gives exactly: Im f(x + ihv) / h with h = 1e-200 (lesson 8 says why).
+# The connections above against npformer's own, in whole encoders of 24 layers, pre-norm and post-norm: output,
+# gradient of the input, and gradients of all parameters. And the gradient of the input against the slope of forward
+# along a random direction v, which a complex step gives exactly: Im f(x + ihv) / h with h = 1e-200 (lesson 8 says
+# why).
 
 # %%
 error = 0.0
