@@ -1,0 +1,69 @@
+"""The lessons in examples/: each runs from top to bottom, reads as a notebook, and notices an error in its own formulas."""
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LESSONS = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
+
+PLANTED = {  # lesson: a formula of its own, and what is wrongly written in its place
+    "01_masks.py": ("np.where(own_mask, raw_scores, -1e9)", "np.where(own_mask, -1e9, raw_scores)"),
+}
+
+
+def run(lesson: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(lesson)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+
+
+def cells(text: str) -> list[tuple[str, list[str]]]:
+    """Return the kind of each cell, and its lines without the empty ones."""
+    parts = re.split(r"^# %%(.*)\n", text, flags=re.M)
+    assert parts[0] == "", "a lesson begins with a cell"
+    bodies = [[line for line in body.splitlines() if line] for body in parts[2::2]]
+    return list(zip((kind.strip() for kind in parts[1::2]), bodies, strict=True))
+
+
+def test_the_lessons_are_numbered_without_a_gap() -> None:
+    assert [name[:3] for name in LESSONS] == [f"{number:02}_" for number in range(1, len(LESSONS) + 1)]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_runs_and_ends_in_its_check(name: str, tmp_path: Path) -> None:
+    done = run(EXAMPLES / name, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("check: ")
+    assert not list(tmp_path.iterdir()), "a lesson leaves nothing behind"
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_an_error_in_a_formula_makes_the_lesson_fail(name: str, tmp_path: Path) -> None:
+    right, wrong = PLANTED[name]
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    lesson = tmp_path / name
+    lesson.write_text(text.replace(right, wrong), encoding="utf-8")
+    done = run(lesson, tmp_path)
+    assert done.returncode == 1
+    assert "AssertionError" in done.stderr
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_prose_and_code_alternate(name: str) -> None:
+    kinds = [kind for kind, _ in cells((EXAMPLES / name).read_text(encoding="utf-8"))]
+    assert kinds == list(itertools.islice(itertools.cycle(["[markdown]", ""]), len(kinds)))
+    assert kinds[-1] == "", "the check is code"
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_prose_is_comments_and_code_is_not(name: str) -> None:
+    first, *_ = every = cells((EXAMPLES / name).read_text(encoding="utf-8"))
+    assert re.fullmatch(rf"# # {int(name[:2])}\. \S.*", first[1][0]), "the first line is the title, with the number"
+    for kind, lines in every:
+        comments = [line == "#" or line.startswith("# ") for line in lines]
+        assert all(comments) if kind else not all(comments)
