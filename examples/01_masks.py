@@ -34,8 +34,9 @@ def show(title: str, table: np.ndarray, rows: list[str], columns: list[str], for
 # ## `np.triu` with k = -1, 0, 1
 #
 # `np.triu(a, k)` keeps the entries of `a` on and above its k-th diagonal: those where column - row ≥ k. On a matrix of
-# ones it marks, for each query, the keys from k places after it to the end. These are the keys to be *hidden*. Hence the
-# `1 -` in front: the mask is 1 where column - row < k. Without the `1 -`, a query would see nothing but the future.
+# ones it marks, for each query, the keys from k places after it to the end. These are the keys to be *hidden*. Hence
+# the `1 -` in front: the mask is 1 where column - row < k. With k = 1 and without the `1 -`, a query would see nothing
+# but the future.
 #
 # | k | `1 - triu(ones, k)` lets a query see |
 # | --- | --- |
@@ -76,7 +77,8 @@ query, key = 50 * position[1:], 50 * position[:-1]  # token t has the key "I am 
 
 
 def next_token_accuracy(output: np.ndarray) -> float:
-    return float((output[:-1].argmax(axis=1) == tokens[1:]).mean())  # the last position has no next token
+    guesses = output[:-1].round(12).argmax(axis=1)  # rounded, so that equal votes are equal; the last has no next token
+    return float((guesses == tokens[1:]).mean())
 
 
 visible, _ = attention(query, key, one_hot)
@@ -89,6 +91,7 @@ for name, output in (("training, future visible", visible), ("training, future h
     print(f"  {name:<27}{next_token_accuracy(output):.3f}")
 assert next_token_accuracy(visible) == 1.0
 assert abs(next_token_accuracy(written) - 1 / kinds) < 0.06  # four standard deviations of 399 guesses at rate 0.1
+assert next_token_accuracy(hidden) == next_token_accuracy(written)
 assert np.abs(hidden - written).max() < 1e-13  # with the mask, training sees what writing will see
 
 # %% [markdown]
