@@ -1,4 +1,4 @@
-"""The lessons in examples/: each runs from top to bottom, reads as a notebook, and notices a wrong formula of its own."""
+"""The lessons in examples/: each runs, reads as a notebook, and notices a wrong formula of its own."""
 
 import itertools
 import re
