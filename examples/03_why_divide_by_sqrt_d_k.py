@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 3. Why the scores are divided by √d_k
 #
-# The scores of attention are dot products of queries and keys, divided by √d_k (Vaswani et al. 2017, eq. 1). The paper's
-# reason (section 3.2.1 and its footnote) is that the variance of a dot product is d_k, and that the gradients of a
-# softmax become tiny where its inputs are large. This lesson measures both. The sentence about gradients turns out to be
-# true of most queries, but not of all.
+# The scores of attention are dot products of queries and keys, divided by √d_k (Vaswani et al. 2017, eq. 1). The
+# reason given there (section 3.2.1 and its footnote) is that the variance of a dot product is d_k, and that the
+# gradients of a softmax become tiny where its inputs are large. This lesson measures both. The sentence about gradients
+# turns out to be true of most queries, but not of all.
 
 # %%
 import math
