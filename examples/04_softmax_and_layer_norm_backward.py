@@ -5,8 +5,8 @@
 #
 #     grad_x_j = Σ_i grad_y_i ∂y_i/∂x_j                that is: grad_x = grad_y J, with the Jacobian J_ij = ∂y_i/∂x_j
 #
-# Both functions of this lesson mix all entries of a row, so J is a full matrix. The way is the same for both: derive J,
-# check it, then find the short form that never builds it. At last come the classic mistakes, and what lets them pass.
+# Both functions of this lesson mix all entries of a row, so J is a full matrix. For both: derive J, check it, find the
+# short form that never builds it. Then come the classic mistakes, and what lets them pass.
 #
 # Truth is the complex step: for a function that NumPy can compute with complex numbers, f(x + ih).imag / h with
 # h = 1e-200 is the derivative to the last digits, because nothing is subtracted (Squire and Trapp 1998; lesson 8).
@@ -25,7 +25,6 @@ errors: dict[str, float] = {}  # the check at the end looks at all of them
 
 
 def jacobian_by_complex_step(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Return J[i, j] = ∂y_i/∂x_j of a function of one row."""
     return np.stack([function(x + STEP * 1j * unit).imag / STEP for unit in np.eye(len(x))], axis=1)
 
 
@@ -153,14 +152,12 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarra
 
 
 def backward_in_steps(grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    n = x.shape[-1]
-    x_hat, rstd = x_hat_and_rstd(x)
-    c = x_hat / rstd
+    n, c = x.shape[-1], x - mean(x)
+    _, rstd = x_hat_and_rstd(x)
     g = grad_y * weight
-    grad_rstd = (g * c).sum(axis=-1, keepdims=True)
-    grad_c = g * rstd
+    grad_c, grad_rstd = g * rstd, (g * c).sum(axis=-1, keepdims=True)
     grad_var = grad_rstd * (-1 / 2) * rstd**3
-    grad_c = grad_c + grad_var * 2 * c / n
+    grad_c += grad_var * 2 * c / n
     return grad_c - mean(grad_c)
 
 
@@ -204,16 +201,12 @@ assert np.abs(jacobian @ x_hat - left_by_eps).max() < 1e-15  # stretching change
 # The first two forget a path. The other two are right as long as the weight is 1, which is how every layer starts: a
 # check has to draw the weights at random first.
 
-
 # %%
-def without_the_mean(g: np.ndarray, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    x_hat, rstd = x_hat_and_rstd(x)
-    return rstd * (g * weight - x_hat * mean(g * weight * x_hat))
-
-
 rows = rng.standard_normal((3, n))
 layer_norm_mistakes = {
-    "without the path through mean": without_the_mean,
+    "without the path through mean": lambda g, x, weight: (
+        backward_short(g, x, weight) + x_hat_and_rstd(x)[1] * mean(g * weight)
+    ),
     "without the path through rstd": lambda g, x, weight: x_hat_and_rstd(x)[1] * (g * weight - mean(g * weight)),
     "weight outside the means": lambda g, x, weight: weight * backward_short(g, x, np.ones(n)),
     "weight forgotten": lambda g, x, weight: backward_short(g, x, np.ones(n)),
@@ -225,17 +218,14 @@ for hidden in ("weight outside the means", "weight forgotten"):  # what a weight
 # %% [markdown]
 # ## The check
 #
-# `check_gradients` compares a backward with complex steps of its own, entry by entry, on a batch of rows. It passes ours
-# and fails every mistake. For the complete layer norm, weight and bias get gradients too: every row used them, so that
+# `check_gradients` compares a backward with complex steps of its own, entry by entry, on a batch of rows. It passes
+# ours and fails every mistake. In the complete layer norm, weight and bias get gradients too: every row used them, so
 # their gradients add up over the rows. At last npformer's own backward stands beside ours.
 
 
 # %%
-def layer_norm_backward(
-    grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    x_hat, _ = x_hat_and_rstd(x)
-    return backward_short(grad_y, x, weight), (grad_y * x_hat).sum(axis=0), grad_y.sum(axis=0)
+def layer_norm_backward(grad_y: np.ndarray, x: np.ndarray, weight: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, ...]:
+    return backward_short(grad_y, x, weight), (grad_y * x_hat_and_rstd(x)[0]).sum(axis=0), grad_y.sum(axis=0)
 
 
 verdicts = {
