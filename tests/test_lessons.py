@@ -13,6 +13,16 @@ LESSONS = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
 
 PLANTED = {  # lesson: a formula of its own, and what is wrongly written in its place
     "01_masks.py": ("np.where(own_mask, raw_scores, -1e9)", "np.where(own_mask, -1e9, raw_scores)"),
+    "02_attention_by_hand.py": ("math.sqrt(len(q))", "len(q)"),
+    "03_why_divide_by_sqrt_d_k.py": ("divisor in (1, math.sqrt(d_k), d_k)", "divisor in (1, d_k**0.48, d_k)"),
+    "04_softmax_and_layer_norm_backward.py": (
+        "return rstd * (g - mean(g) - x_hat * mean(g * x_hat))",
+        "return rstd * (g - mean(g) - x_hat * mean(g))",
+    ),
+    "05_multi_head_attention.py": (
+        "reshape(B, T, num_heads, d_head).transpose(0, 2, 1, 3)",
+        "reshape(B, num_heads, T, d_head)",
+    ),
 }
 
 
