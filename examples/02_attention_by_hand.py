@@ -161,7 +161,7 @@ for q in query.tolist():
     plain.append([sum(w * v for w, v in zip(row, column, strict=True)) for column in value.T.tolist()])
 
 library_output, library_weights = attention(query, key, value)
-error = max(np.abs(library_output - plain).max(), np.abs(library_weights - weights).max())
+error = np.max([np.abs(library_output - plain).max(), np.abs(library_weights - weights).max()])
 # A dozen operations on numbers below 13, each rounded to a relative 1.1e-16, give at most some 1e-15.
 assert error < 1e-14
 print(f"\ncheck: {error:.1e} (must be below 1e-14)")

@@ -52,7 +52,11 @@ def test_the_lessons_are_numbered_without_a_gap() -> None:
 def test_a_lesson_runs_and_ends_in_its_check(name: str, tmp_path: Path) -> None:
     done = run(EXAMPLES / name, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1].startswith("check: ")
+    last = done.stdout.splitlines()[-1]
+    check = re.fullmatch(r"check: (\S+) \(must be (below|above) (\S+)\)", last)
+    assert check, last
+    number, side, bound = float(check[1]), check[2], float(check[3])
+    assert number < bound if side == "below" else number > bound
     assert not list(tmp_path.iterdir()), "a lesson leaves nothing behind"
 
 
