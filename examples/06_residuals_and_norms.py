@@ -79,8 +79,8 @@ class NoResidual(SublayerConnection):
 
 
 # %%
-def make_stack(connection: type[SublayerConnection], num_layers: int) -> list[EncoderLayer]:
-    layers = make_encoder(num_layers, d_model, num_heads, d_ff, dropout=0.0, rng=1).layers
+def make_stack(connection: type[SublayerConnection], num_layers: int, seed: int = 1) -> list[EncoderLayer]:
+    layers = make_encoder(num_layers, d_model, num_heads, d_ff, dropout=0.0, rng=seed).layers
     for layer in layers:
         layer.self_attn = connection(layer.self_attn.sublayer, layer.self_attn.norm, dropout=0.0)
         layer.feed_forward = connection(layer.feed_forward.sublayer, layer.feed_forward.norm, dropout=0.0)
@@ -151,7 +151,8 @@ assert arriving[PreNorm] > 0.1
 #
 # Now stacks of 1 to 24 layers. A pre-norm stack gets a final norm, as `make_encoder` gives it one. Four columns for
 # each kind: the RMS of what the last layer gives, the RMS of the output, and the RMS of the gradients of two weight
-# matrices, that of the second linear map in the feed-forward network of the first and of the last layer.
+# matrices, that of the second linear map in the feed-forward network of the first and of the last layer. Each number
+# is a mean over four draws of the weights.
 
 # %%
 final_norm = make_encoder(1, d_model, num_heads, d_ff, rng=0).norm  # weight 1, bias 0
@@ -159,15 +160,18 @@ WEIGHT = "feed_forward.sublayer.linear2.weight"
 table = {PreNorm: {}, PostNorm: {}}
 for depth in (1, 2, 3, 6, 12, 24):
     for connection, rows in table.items():
-        layers = make_stack(connection, depth)
-        activations, caches = run_forward(layers, x)
-        output, grad_last = activations[-1], grad_output
-        if connection is PreNorm:
-            output, norm_cache = final_norm.forward(activations[-1])
-            grad_last, _ = final_norm.backward(grad_output, norm_cache)
-        _, grads = run_backward(layers, caches, grad_last)
-        weight_grads = [rms(flatten(layer_grads)[WEIGHT]) for layer_grads in grads]
-        rows[depth] = rms(activations[-1]), rms(output), weight_grads[0], weight_grads[-1]
+        draws = []
+        for seed in (1, 2, 3, 4):
+            layers = make_stack(connection, depth, seed)
+            activations, caches = run_forward(layers, x)
+            output, grad_last = activations[-1], grad_output
+            if connection is PreNorm:
+                output, norm_cache = final_norm.forward(activations[-1])
+                grad_last, _ = final_norm.backward(grad_output, norm_cache)
+            _, grads = run_backward(layers, caches, grad_last)
+            first_grad, last_grad = (rms(flatten(grads[layer])[WEIGHT]) for layer in (0, -1))
+            draws.append((rms(activations[-1]), rms(output), first_grad, last_grad))
+        rows[depth] = np.mean(draws, axis=0)
 
 for connection, rows in table.items():
     print(f"\n{connection.__name__}: RMS of the last layer's output, of the encoder's output, of weight gradients")
@@ -177,13 +181,15 @@ for connection, rows in table.items():
 
 # %% [markdown]
 # Post-norm first. Its activations have RMS 1 at every depth, by construction. The gradient of its last layer's weights
-# is 3.1 however deep the stack is.
+# is near 3 however deep the stack is.
 #
 # Pre-norm: nothing normalises the sum, so activations grow with depth, and the gradient of the last layer's weights
-# falls. The two are one fact: their product does not depend on depth, which the next section explains.
+# falls. The two are one fact: their product hardly depends on depth, which the next section explains.
 #
 # That is theorem 1 of Xiong et al. 2020. They conclude that deep post-norm stacks need a learning rate that warms up,
 # since their first gradients are too large for the full one, and that pre-norm stacks train without.
+#
+# The gradient of the first layer neither vanishes nor explodes in either kind.
 
 # %%
 post_last = [last_grad for _, _, _, last_grad in table[PostNorm].values()]
@@ -193,11 +199,11 @@ for depth, product in zip(table[PreNorm], pre_products, strict=True):
     print(f"{depth:6} {product:12.2f}")
 
 assert all(abs(last - 1) < 1e-3 for last, *_ in table[PostNorm].values()), "post-norm keeps the RMS at 1"
-assert max(post_last) / min(post_last) < 1.1, "post-norm: the last layer's gradient does not depend on depth"
+assert np.max(post_last) < 1.25 * np.min(post_last), "post-norm: the last layer's gradient hardly depends on depth"
 assert table[PreNorm][24][0] > 4 * table[PreNorm][1][0], "pre-norm: activations grow"
 assert table[PreNorm][24][3] < 0.25 * table[PreNorm][1][3], "pre-norm: the last layer's gradient falls"
-assert max(pre_products) / min(pre_products) < 1.1, "and the product of the two stays"
-assert all(0.5 < row[2] / table[kind][1][2] < 2 for kind in table for row in table[kind].values()), (
+assert np.max(pre_products) < 1.25 * np.min(pre_products), "and the product of the two stays"
+assert all(0.4 < row[2] / table[kind][1][2] < 2.5 for kind in table for row in table[kind].values()), (
     "the first layer's gradient neither vanishes nor explodes, in either kind"
 )
 
@@ -238,7 +244,7 @@ assert all(0.4 < added < 0.75 for added in by_feed_forward), "the feed-forward n
 assert abs(rms(grad_stream) / rms(grad_output) * rms(activations[-1]) - 1) < 0.05, "the norm divides gradients too"
 
 # %% [markdown]
-# The last column is the price of pre-norm: the feed-forward networks of all layers add the same amount, but to a
+# The last column is the price of pre-norm: the feed-forward networks of all layers add about the same amount, but to a
 # larger and larger sum, so that late layers change their input little.
 #
 # ## The check
@@ -269,13 +275,13 @@ for connection, norm_first in ((PreNorm, True), (PostNorm, False)):
     assert ours.keys() == right.keys()
     pairs = [(output, right_output), (gradients[0], right_grad_x)]
     pairs += [(ours[name], right[name]) for name in right if not name.endswith("k_proj.bias")]  # these are 0 in truth
-    difference = max(np.abs(mine - theirs).max() / np.abs(theirs).max() for mine, theirs in pairs)
+    difference = np.max([np.abs(mine - theirs).max() / np.abs(theirs).max() for mine, theirs in pairs])
 
     nudged = run_forward(layers, x + 1e-200j * v)[0][-1]
     slope = (grad_output * (final_norm(nudged) if norm_first else nudged)).sum().imag / 1e-200
     slope_error = abs((gradients[0] * v).sum() - slope) / (rms(gradients[0]) * rms(v) * np.sqrt(x.size))
     print(f"{connection.__name__:9} from npformer {difference:.1e}, from the exact slope {slope_error:.1e}")
-    error = max(error, difference, slope_error)
+    error = np.max([error, difference, slope_error])
 
 # Both are sums of some thousand products in float64, relative to their size; 24 layers leave about 1e-15.
 assert error < 1e-13

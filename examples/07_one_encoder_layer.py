@@ -243,7 +243,7 @@ for place in np.ndindex(x.shape):
     true_grad_x[place] = (grad_output * layer(nudged[None])[0]).sum().imag / 1e-200
 errors["grad_x by complex step"] = np.abs(grad_x - true_grad_x).max()
 
-error = max(errors.values())
+error = np.max(list(errors.values()))
 print(f"\n{len(p)} gradients of parameters; {len(errors)} comparisons")
 # Sums of at most a dozen products of numbers of size 1 to 10 in float64: each is off by a few units of 1e-15.
 assert error < 1e-13

@@ -66,7 +66,7 @@ print("   best" + "".join(f"{best[name]:15.1e}" for name in METHODS))
 
 assert best["forward"] > 1e-11, "a forward difference never sees the last five digits"
 assert 1e-14 < best["central"] < best["forward"], "a central difference is better, and not exact"
-assert max(errors["complex step"][8:]) < 1e-14, "the complex step is exact for every h from 1e-9 down"
+assert np.max(errors["complex step"][8:]) < 1e-14, "the complex step is exact for every h from 1e-9 down"
 assert errors["central"][-1] == 1.0, "at 1e-200 a difference is 0"
 
 # %% [markdown]
@@ -284,7 +284,7 @@ for trap, (is_right, usual, verdict) in verdicts.items():
 right_norm = LayerNorm(6).with_parameters(wrong_norm.parameters())
 report = check_gradients(right_norm, rng.standard_normal((3, 6)))
 print(f"\n{report}")
-error = max(check.error for check in report.checks)
+error = np.max([check.error for check in report.checks])
 assert report.verdict == "PASS"
 # Relative to the largest entry: a few operations in float64, each off by 1.1e-16 of its result, leave about 1e-15.
 assert error < 1e-13

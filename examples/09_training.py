@@ -27,7 +27,7 @@ from npformer.training import (
     train,
 )
 
-digits = load_digits(seed=0)
+digits = load_digits(seed=1)
 print(digits)
 for row in digits.train_images[0]:
     print("   " + "".join(2 * " .:*#"[round(4 * brightness)] for brightness in row))
@@ -68,7 +68,7 @@ print(f"\n{model}; logits of 3 images: {model(images[:3]).shape}")
 # parameter against its gradient. Here it is plain gradient descent, and dropout is off.
 #
 # `npformer.training.train` is these five lines with a learning rate that may change, clipping and dropout
-# (`npformer/training/loop.py` fits on a screen or two: read it). Its first losses must be ours.
+# (`npformer/training/loop.py` is short: read it). Its first losses must be ours.
 
 # %%
 by_hand, loss, batch = [], CrossEntropy(), slice(0, 32)

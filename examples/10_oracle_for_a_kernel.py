@@ -187,9 +187,9 @@ for bug, comparison in comparisons.items():
 # Why the usual test saw nothing: with 16 keys there is one tile, no tail and nothing to rescale; it does not look at
 # gradients; and float16, which rounds by up to 5e-4 of a number, is well within its tolerance.
 #
-# The oracle names the place. In three of the five, the sum over a row is wrong while scores and maximum are right. In
-# the fourth it is what comes out of softmax's backward; whether what goes in is right, it cannot say, since the kernel
-# does not show `grad_weights`. In the last it is one gradient alone, by the factor √8 that is missing.
+# The oracle names the place. For three bugs, the sum over a row is wrong while scores and maximum are right. Without
+# delta, it is what comes out of softmax's backward; whether what goes in is right, the oracle cannot say, since the
+# kernel does not show `grad_weights`. Without the scale, it is one gradient alone, by the factor √8 that is missing.
 
 # %%
 first_wrong = {bug: comparison.first_wrong.name for bug, comparison in comparisons.items()}
@@ -213,7 +213,7 @@ for bug, comparison in comparisons.items():
 # %%
 mended = judge("")
 print(f"\nkernel without bugs\n\n{mended}")
-worst = max(row.worst[0].ratio for row in mended.rows if row.worst)
+worst = np.max([row.worst[0].ratio for row in mended.rows if row.worst])
 # The limit is that of `expect`, from runs in which every float32 operation rounds at random.
 assert worst < 1
 assert mended.passed, "all arrays that an implementation has to give were given, and are right"
