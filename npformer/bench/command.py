@@ -40,12 +40,13 @@ def add_bench(commands: Any) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from npformer.bench.picture import draw_lengths, picture_file
+    from npformer.bench.picture import draw_lengths
     from npformer.bench.probe import ProbeError
     from npformer.bench.run import SECTIONS, run_bench
     from npformer.bench.section import ACTIVATIONS, DTYPES, Settings
     from npformer.bench.torch_steps import find_torch
     from npformer.gradcheck.report import without_infinities
+    from npformer.picture_file import picture_file
     from npformer.shapes import check_count
 
     only = list(SECTIONS) if options.only is None else options.only.split(",")
@@ -63,7 +64,7 @@ def _bench(options: argparse.Namespace) -> int:
             find_torch() is not None,
             not options.no_rest,
         )
-        with picture_file(options.picture) as file:
+        with picture_file("--picture", options.picture, "bench") as file:
             measurements = run_bench(settings, only, _silent if options.json else _print_at_once)
             if file is not None:
                 draw_lengths(measurements.rows["lengths"], file, options.picture.lower().rpartition(".")[2])

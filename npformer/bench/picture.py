@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from npformer.bench.lengths import DTYPE, LengthRow
 from npformer.bench.probe import D_HEAD, HEADS
 from npformer.bench.section import MIB
 
-FORMATS = (".png", ".svg")
 NAMES = {"plain": "ScaledDotProductAttention", "blockwise": "BlockwiseAttention", "torch": "PyTorch's SDPA"}
 LEAST_MIB = 1 / 8  # a logarithmic axis has no 0, and the kernel counts in pages
 
@@ -44,41 +39,3 @@ def draw_lengths(rows: Sequence[LengthRow], file: BinaryIO, form: str) -> None:
         axes.legend()
     figure.suptitle(f"Attention of {HEADS} heads of {D_HEAD}, {DTYPE}, batch 1")
     figure.savefig(file, format=form, dpi=150)
-
-
-@contextmanager
-def picture_file(path: str | None) -> Iterator[BinaryIO | None]:
-    """Open a hidden file that becomes the picture if the block ends well, so that nothing is measured in vain.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is none of a picture, or the path is a folder.
-    ImportError
-        If matplotlib, of the extra ``bench``, is missing.
-    OSError
-        If the file cannot be written.
-    """
-    if path is None:
-        yield None
-        return
-    target = Path(path)
-    if target.suffix.lower() not in FORMATS:
-        raise ValueError(f"--picture must have the suffix {' or '.join(FORMATS)}, but it is {path}")
-    if target.is_dir():
-        raise ValueError(f"--picture must be the path of a file, but {path} is a folder")
-    try:
-        importlib.import_module("matplotlib.figure")
-    except ImportError:
-        raise ImportError("a picture needs the package matplotlib: pip install 'npformer[bench]'") from None
-    hidden = target.parent / f".npformer-{secrets.token_hex(8)}.tmp"
-    try:
-        file = hidden.open("xb")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    try:
-        with file:
-            yield file
-        hidden.replace(target)
-    finally:
-        hidden.unlink(missing_ok=True)

@@ -11,12 +11,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from npformer.component import Array
 from npformer.oracle.declared import UnfitError, check_arrays, flaw_of_path, quoted
 from npformer.oracle.npz_file import read_npz, write_npz
 from npformer.oracle.safetensors_file import read_safetensors, write_safetensors
+from npformer.replacement import replacement
 from npformer.shapes import check_count, check_flag, describe
 
 DEFAULT_LIMIT = 8 * 2**30
@@ -99,7 +99,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
     """
     path, suffix = _check_path(path)
     ready = check_arrays(arrays)
-    with _replacement(path) as file:
+    with replacement(path) as file:
         if suffix == ".npz":
             write_npz(file, ready)
         else:
@@ -228,17 +228,3 @@ def _check_target(target: Path, replace: bool) -> bool:
 
 def _hidden_sibling(path: Path) -> Path:
     return path.parent / f".npformer-{secrets.token_hex(8)}.tmp"
-
-
-@contextmanager
-def _replacement(path: Path) -> Iterator[BinaryIO]:
-    """Open a hidden file, which replaces the one at path if the block ends well, and else is removed."""
-    hidden = _hidden_sibling(path)
-    try:
-        with hidden.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
