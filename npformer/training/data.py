@@ -8,7 +8,6 @@ import numpy as np
 
 from npformer.component import Array
 from npformer.shapes import (
-    check_choice,
     check_count,
     check_equal,
     check_floats,
@@ -16,7 +15,6 @@ from npformer.shapes import (
     check_part,
     check_range,
     check_tokens,
-    describe,
     make_generator,
 )
 

@@ -69,7 +69,8 @@ class FlatHead(Component):
 
         y = flat(x) Wᵀ + b        flat(x)[b, t d_model + i] = x[b, t, i]
 
-    Backward is that of the linear map, whose gradient is folded back into tokens: ``grad_x[b,t,i] = grad_flat[b,t·d+i]``.
+    Backward is that of the linear map, and then the way back from flat rows to tokens:
+    ``grad_x[b, t, i] = grad_flat[b, t d_model + i]``.
 
     Parameters
     ----------
