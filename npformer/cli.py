@@ -22,6 +22,7 @@ from npformer.gradcheck.report import YARDSTICKS, without_infinities
 from npformer.gradcheck.verdict import PASS
 from npformer.oracle.case_commands import add_compare, add_vectors
 from npformer.oracle.embed_command import add_embed
+from npformer.train_command import add_train
 from npformer.verify import DIRECTIONS, Row, Verification, conclude
 
 
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_embed(commands)
     add_bench(commands)
     add_exercise(commands)
+    add_train(commands)
     options = parser.parse_args(arguments)
     if sys.stdout is None:  # it was closed; whatever is opened next would take its place
         with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing):

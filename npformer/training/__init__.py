@@ -1,33 +1,54 @@
 """Training on real data: losses, optimizers, learning rates, clipping, the loop that joins them, models and data."""
 
 from npformer.loss import CrossEntropy
+from npformer.training.augmentation import flip, shift
+from npformer.training.checkpoint import Checkpoint, read_checkpoint
 from npformer.training.clipping import clip_by_global_norm, global_norm
 from npformer.training.data import Data, hold_out, stratified_split
 from npformer.training.digits import load_digits
+from npformer.training.fashion_mnist import load_fashion_mnist
+from npformer.training.history import History
+from npformer.training.idx import read_idx
 from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches, make_image_classifier
 from npformer.training.loop import Step, train
 from npformer.training.optimizer import Optimizer
 from npformer.training.optimizers import SGD, Adam, AdamW
+from npformer.training.run import DivergedError, Run
 from npformer.training.schedules import CosineSchedule, NoamSchedule
+from npformer.training.settings import DIGITS, FASHION_MNIST, Settings
+from npformer.training.source import Source
 
 __all__ = [
+    "DIGITS",
+    "FASHION_MNIST",
     "SGD",
     "Adam",
     "AdamW",
+    "Checkpoint",
     "CosineSchedule",
     "CrossEntropy",
     "Data",
+    "DivergedError",
     "FlatHead",
+    "History",
     "ImageClassifier",
     "NoamSchedule",
     "Optimizer",
     "Patches",
+    "Run",
+    "Settings",
+    "Source",
     "Step",
     "clip_by_global_norm",
+    "flip",
     "global_norm",
     "hold_out",
     "load_digits",
+    "load_fashion_mnist",
     "make_image_classifier",
+    "read_checkpoint",
+    "read_idx",
+    "shift",
     "stratified_split",
     "train",
 ]
