@@ -42,7 +42,9 @@ def gradients(number: int) -> dict[str, Array]:
 @pytest.mark.parametrize(("ours", "theirs"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_optimizers_over_many_steps(ours: Ours, theirs: Theirs, steered: bool, dtype: DType) -> None:
     """PyTorch's numbers are float64: what float32 is off by is rounding in each of the steps."""
-    parameters = {name: np.asarray(array / abs(array).max(), dtype) for name, array in gradients(0).items()}
+    parameters: dict[str, Array] = {
+        name: np.asarray(array / abs(array).max(), dtype) for name, array in gradients(0).items()
+    }
     tensors = {name: to_torch(array).requires_grad_() for name, array in parameters.items()}
     optimizer, reference = ours(), theirs(list(tensors.values()))
     schedule = NoamSchedule(4, 30, 0.1)
@@ -114,7 +116,7 @@ def test_clipping_is_pytorchs_but_for_what_it_adds_to_the_norm(max_norm: float, 
     added = (norm + 1e-6) / norm if norm > max_norm else 1.0
     for array, tensor in zip(clipped.values(), tensors, strict=True):
         assert tensor.grad is not None
-        np.testing.assert_allclose(array, to_numpy(tensor.grad) * added, rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(array, to_numpy(tensor.grad) * added, rtol=4 * float(np.finfo(dtype).eps))
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["pre-norm", "post-norm"])
@@ -140,7 +142,7 @@ def test_a_model_takes_the_same_path(paths: Paths) -> None:
 def test_key_biases_are_moved_by_rounding_alone(paths: Paths) -> None:
     """A key bias adds the same to all scores of a row, which softmax does not see: its true gradient is 0.
 
-    What is computed is rounding, of the order of 1e-18 and another on each side. Adam divides it by √square + eps, where
+    What is computed is rounding, of the order of 1e-18, another on each side. Adam divides it by √square + eps, where
     eps = 1e-8 is all that counts, so a step of 1e-3 becomes one of 1e-13: in 200 steps that is far below 1e-9.
     """
     biases = {name: difference for name, difference in paths.differences.items() if name.endswith("k_proj.bias")}
