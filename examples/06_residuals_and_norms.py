@@ -14,7 +14,8 @@
 # %%
 import numpy as np
 
-from npformer import EncoderLayer, SublayerConnection, flatten, make_encoder
+from npformer import Encoder, SublayerConnection, flatten, make_encoder
+from npformer.oracle import trace
 
 B, T, d_model, num_heads, d_ff = 4, 16, 64, 4, 256
 rng = np.random.default_rng(0)
@@ -33,39 +34,15 @@ def rms(array: np.ndarray) -> float:
 # In both of them x forks: it goes into the sum as it is, and into the sublayer. Where a value forks, its gradients add
 # up. So each backward ends in a sum of two gradients, and the first of them went through no matrix at all.
 #
-# `NoResidual` is the pre-norm connection without its fork.
+# `NoResidual` has no fork. The pre-norm connection is the same with two more additions: one forward, one backward.
 
 
 # %%
-class PreNorm(SublayerConnection):
-    def forward(self, x: np.ndarray, **options: object) -> tuple[np.ndarray, dict]:
-        normed, norm_cache = self.norm.forward(x)
-        update, sublayer_cache = self.sublayer.forward(normed, **options)
-        return x + update, {"norm": norm_cache, "sublayer": sublayer_cache, "update": update}
-
-    def backward(self, grad_output: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
-        grad_normed, sublayer_grads = self.sublayer.backward(grad_output, cache["sublayer"])
-        grad_x, norm_grads = self.norm.backward(grad_normed, cache["norm"])
-        return grad_output + grad_x, {"sublayer": sublayer_grads, "norm": norm_grads, "dropout": {}}
-
-
-class PostNorm(SublayerConnection):
-    def forward(self, x: np.ndarray, **options: object) -> tuple[np.ndarray, dict]:
-        update, sublayer_cache = self.sublayer.forward(x, **options)
-        output, norm_cache = self.norm.forward(x + update)
-        return output, {"norm": norm_cache, "sublayer": sublayer_cache, "update": update}
-
-    def backward(self, grad_output: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
-        grad_sum, norm_grads = self.norm.backward(grad_output, cache["norm"])
-        grad_x, sublayer_grads = self.sublayer.backward(grad_sum, cache["sublayer"])
-        return grad_sum + grad_x, {"sublayer": sublayer_grads, "norm": norm_grads, "dropout": {}}
-
-
 class NoResidual(SublayerConnection):
     def forward(self, x: np.ndarray, **options: object) -> tuple[np.ndarray, dict]:
         normed, norm_cache = self.norm.forward(x)
         update, sublayer_cache = self.sublayer.forward(normed, **options)
-        return update, {"norm": norm_cache, "sublayer": sublayer_cache, "update": update}
+        return update, {"norm": norm_cache, "sublayer": sublayer_cache}
 
     def backward(self, grad_output: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
         grad_normed, sublayer_grads = self.sublayer.backward(grad_output, cache["sublayer"])
@@ -73,40 +50,41 @@ class NoResidual(SublayerConnection):
         return grad_x, {"sublayer": sublayer_grads, "norm": norm_grads, "dropout": {}}
 
 
+class PreNorm(NoResidual):
+    def forward(self, x: np.ndarray, **options: object) -> tuple[np.ndarray, dict]:
+        update, cache = super().forward(x, **options)
+        return x + update, cache
+
+    def backward(self, grad_output: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
+        grad_x, grads = super().backward(grad_output, cache)
+        return grad_output + grad_x, grads
+
+
+class PostNorm(SublayerConnection):
+    def forward(self, x: np.ndarray, **options: object) -> tuple[np.ndarray, dict]:
+        update, sublayer_cache = self.sublayer.forward(x, **options)
+        output, norm_cache = self.norm.forward(x + update)
+        return output, {"norm": norm_cache, "sublayer": sublayer_cache}
+
+    def backward(self, grad_output: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
+        grad_sum, norm_grads = self.norm.backward(grad_output, cache["norm"])
+        grad_x, sublayer_grads = self.sublayer.backward(grad_sum, cache["sublayer"])
+        return grad_sum + grad_x, {"sublayer": sublayer_grads, "norm": norm_grads, "dropout": {}}
+
+
 # %% [markdown]
-# A stack has the same random weights whatever its connections are: they are npformer's, and only the connections are
-# put in the place of npformer's own.
+# A stack is an encoder of npformer, in which these connections take the place of npformer's own. Its weights do not
+# depend on the connections. Behind all layers but post-norm ones comes a final norm. `npformer.oracle.trace` runs a
+# stack forward and backward, and returns every array that passes between its parts by name.
 
 
 # %%
-def make_stack(connection: type[SublayerConnection], num_layers: int, seed: int = 1) -> list[EncoderLayer]:
-    layers = make_encoder(num_layers, d_model, num_heads, d_ff, dropout=0.0, rng=seed).layers
-    for layer in layers:
-        layer.self_attn = connection(layer.self_attn.sublayer, layer.self_attn.norm, dropout=0.0)
-        layer.feed_forward = connection(layer.feed_forward.sublayer, layer.feed_forward.norm, dropout=0.0)
-    return layers
-
-
-def run_forward(layers: list[EncoderLayer], x: np.ndarray) -> tuple[list[np.ndarray], list[dict]]:
-    """Return what goes into each layer and out of the last, and the caches."""
-    activations, caches = [x], []
-    for layer in layers:
-        output, cache = layer.forward(activations[-1])
-        activations.append(output)
-        caches.append(cache)
-    return activations, caches
-
-
-def run_backward(
-    layers: list[EncoderLayer], caches: list[dict], grad_output: np.ndarray
-) -> tuple[list[np.ndarray], list[dict]]:
-    """Return the gradients of the activations in the order of the layers, and those of the parameters."""
-    gradients, grads = [grad_output], []
-    for layer, cache in zip(reversed(layers), reversed(caches), strict=True):
-        grad_x, layer_grads = layer.backward(gradients[-1], cache)
-        gradients.append(grad_x)
-        grads.append(layer_grads)
-    return gradients[::-1], grads[::-1]
+def make_stack(connection: type[SublayerConnection], num_layers: int, seed: int = 1) -> Encoder:
+    stack = make_encoder(num_layers, d_model, num_heads, d_ff, norm_first=connection is not PostNorm, rng=seed)
+    for layer in stack.layers:
+        layer.self_attn = connection(layer.self_attn.sublayer, layer.self_attn.norm)
+        layer.feed_forward = connection(layer.feed_forward.sublayer, layer.feed_forward.norm)
+    return stack
 
 
 # %% [markdown]
@@ -128,10 +106,9 @@ def spread(x: np.ndarray) -> float:
 spreads, arriving = {}, {}
 ask_for_difference = grad_output - grad_output.mean(1, keepdims=True)
 for connection in (NoResidual, PreNorm):
-    layers = make_stack(connection, 24)
-    activations, caches = run_forward(layers, x)
-    spreads[connection] = [spread(activation) for activation in activations]
-    arriving[connection] = rms(run_backward(layers, caches, ask_for_difference)[0][0])
+    traced = trace(make_stack(connection, 24), x, grad_output=ask_for_difference)
+    spreads[connection] = [spread(x)] + [spread(traced[f"layers.{layer}.output"]) for layer in range(24)]
+    arriving[connection] = rms(traced["grad_x"])
 
 print("spread of the tokens after a number of layers")
 print("layers     no residual    residual")
@@ -155,22 +132,17 @@ assert arriving[PreNorm] > 0.1
 # is a mean over four draws of the weights.
 
 # %%
-final_norm = make_encoder(1, d_model, num_heads, d_ff, rng=0).norm  # weight 1, bias 0
-WEIGHT = "feed_forward.sublayer.linear2.weight"
 table = {PreNorm: {}, PostNorm: {}}
 for depth in (1, 2, 3, 6, 12, 24):
     for connection, rows in table.items():
         draws = []
         for seed in (1, 2, 3, 4):
-            layers = make_stack(connection, depth, seed)
-            activations, caches = run_forward(layers, x)
-            output, grad_last = activations[-1], grad_output
-            if connection is PreNorm:
-                output, norm_cache = final_norm.forward(activations[-1])
-                grad_last, _ = final_norm.backward(grad_output, norm_cache)
-            _, grads = run_backward(layers, caches, grad_last)
-            first_grad, last_grad = (rms(flatten(grads[layer])[WEIGHT]) for layer in (0, -1))
-            draws.append((rms(activations[-1]), rms(output), first_grad, last_grad))
+            stack = make_stack(connection, depth, seed)
+            output, cache = stack.forward(x)
+            grads = flatten(stack.backward(grad_output, cache)[1])
+            names = (f"layers.{layer}.feed_forward.sublayer.linear2.weight" for layer in (0, depth - 1))
+            last = Encoder(stack.layers)(x)  # without the final norm
+            draws.append([rms(last), rms(output), *(rms(grads[name]) for name in names)])
         rows[depth] = np.mean(draws, axis=0)
 
 for connection, rows in table.items():
@@ -218,30 +190,27 @@ assert all(0.4 < row[2] / table[kind][1][2] < 2.5 for kind in table for row in t
 # gradients in a pre-norm stack fall as activations grow.
 
 # %%
-layers = make_stack(PreNorm, 24)
-activations, caches = run_forward(layers, x)
-updates = [(cache["self_attn"]["update"], cache["feed_forward"]["update"]) for cache in caches]
-output, norm_cache = final_norm.forward(activations[-1])
-grad_stream, _ = final_norm.backward(grad_output, norm_cache)
+traced = trace(make_stack(PreNorm, 24), x, grad_output=grad_output)
+stream = [rms(x)] + [rms(traced[f"layers.{layer}.output"]) for layer in range(24)]
+by_attention, by_feed_forward = (
+    np.array([rms(traced[f"layers.{layer}.{part}.sublayer.output"]) for layer in range(24)])
+    for part in ("self_attn", "feed_forward")
+)
+grad_stream = traced["norm.grad_x"]
 
 print("\npre-norm, inside a stack of 24 layers: RMS")
 print(" layer   what comes in   attention adds   feed-forward adds   its share of the sum")
 for number in (1, 2, 3, 6, 12, 24):
-    attended, fed_forward = updates[number - 1]
-    after = activations[number]
-    print(
-        f"{number:6} {rms(activations[number - 1]):15.2f} {rms(attended):16.2f} {rms(fed_forward):19.2f}"
-        f" {rms(fed_forward) / rms(after):22.2f}"
-    )
-expected_rms = np.sqrt(rms(x) ** 2 + sum(rms(update) ** 2 for pair in updates for update in pair))
-print(f"RMS after 24 layers {rms(activations[-1]):.2f}, from the updates' squares alone {expected_rms:.2f}")
+    added, fed = by_attention[number - 1], by_feed_forward[number - 1]
+    print(f"{number:6} {stream[number - 1]:15.2f} {added:16.2f} {fed:19.2f} {fed / stream[number]:22.2f}")
+expected_rms = np.sqrt(rms(x) ** 2 + (by_attention**2).sum() + (by_feed_forward**2).sum())
+print(f"RMS after 24 layers {stream[-1]:.2f}, from the updates' squares alone {expected_rms:.2f}")
 print(f"gradient before the final norm {rms(grad_output):.3f}, behind it {rms(grad_stream):.3f},", end=" ")
-print(f"1 / RMS of the activations {1 / rms(activations[-1]):.3f}")
+print(f"1 / RMS of the activations {1 / stream[-1]:.3f}")
 
-assert abs(rms(activations[-1]) / expected_rms - 1) < 0.1, "updates at random weights are nearly uncorrelated"
-by_feed_forward = [rms(update) for _, update in updates]
-assert all(0.4 < added < 0.75 for added in by_feed_forward), "the feed-forward networks add about the same"
-assert abs(rms(grad_stream) / rms(grad_output) * rms(activations[-1]) - 1) < 0.05, "the norm divides gradients too"
+assert abs(stream[-1] / expected_rms - 1) < 0.1, "updates at random weights are nearly uncorrelated"
+assert 0.4 < by_feed_forward.min() <= by_feed_forward.max() < 0.75, "the feed-forward networks add about the same"
+assert abs(rms(grad_stream) / rms(grad_output) * stream[-1] - 1) < 0.05, "the norm divides gradients too"
 
 # %% [markdown]
 # The last column is the price of pre-norm: the feed-forward networks of all layers add about the same amount, but to a
@@ -257,29 +226,20 @@ assert abs(rms(grad_stream) / rms(grad_output) * rms(activations[-1]) - 1) < 0.0
 # %%
 error = 0.0
 v = rng.standard_normal(x.shape)
-for connection, norm_first in ((PreNorm, True), (PostNorm, False)):
-    encoder = make_encoder(24, d_model, num_heads, d_ff, dropout=0.0, norm_first=norm_first, rng=1)
-    right_output, encoder_cache = encoder.forward(x)
-    right_grad_x, right_grads = encoder.backward(grad_output, encoder_cache)
+for connection in (PreNorm, PostNorm):
+    npformers = make_encoder(24, d_model, num_heads, d_ff, norm_first=connection is PreNorm, rng=1)
+    results = []
+    for encoder in (make_stack(connection, 24), npformers):
+        output, cache = encoder.forward(x)
+        grad_x, grads = encoder.backward(grad_output, cache)
+        results.append({"output": output, "grad_x": grad_x} | flatten(grads))
+    ours, theirs = results
+    assert ours.keys() == theirs.keys()
+    compared = [name for name in theirs if not name.endswith("k_proj.bias")]  # the gradients of these are 0 in truth
+    difference = np.max([np.abs(ours[name] - theirs[name]).max() / np.abs(theirs[name]).max() for name in compared])
 
-    layers = make_stack(connection, 24)
-    activations, caches = run_forward(layers, x)
-    output, grad_last, norm_grads = activations[-1], grad_output, {}
-    if norm_first:
-        output, norm_cache = final_norm.forward(output)
-        grad_last, norm_grads["norm"] = final_norm.backward(grad_output, norm_cache)
-    gradients, grads = run_backward(layers, caches, grad_last)
-
-    ours = flatten({"layers": {str(number): each for number, each in enumerate(grads)}} | norm_grads)
-    right = flatten(right_grads)
-    assert ours.keys() == right.keys()
-    pairs = [(output, right_output), (gradients[0], right_grad_x)]
-    pairs += [(ours[name], right[name]) for name in right if not name.endswith("k_proj.bias")]  # these are 0 in truth
-    difference = np.max([np.abs(mine - theirs).max() / np.abs(theirs).max() for mine, theirs in pairs])
-
-    nudged = run_forward(layers, x + 1e-200j * v)[0][-1]
-    slope = (grad_output * (final_norm(nudged) if norm_first else nudged)).sum().imag / 1e-200
-    slope_error = abs((gradients[0] * v).sum() - slope) / (rms(gradients[0]) * rms(v) * np.sqrt(x.size))
+    slope = (grad_output * make_stack(connection, 24)(x + 1e-200j * v)).sum().imag / 1e-200
+    slope_error = abs((ours["grad_x"] * v).sum() - slope) / (rms(ours["grad_x"]) * rms(v) * np.sqrt(x.size))
     print(f"{connection.__name__:9} from npformer {difference:.1e}, from the exact slope {slope_error:.1e}")
     error = np.max([error, difference, slope_error])
 

@@ -23,7 +23,7 @@ PLANTED = {  # lesson: a formula of its own, and what is wrongly written in its 
         "reshape(B, T, num_heads, d_head).transpose(0, 2, 1, 3)",
         "reshape(B, num_heads, T, d_head)",
     ),
-    "06_residuals_and_norms.py": ("return grad_output + grad_x, {", "return grad_x, {"),
+    "06_residuals_and_norms.py": ("return grad_output + grad_x, grads", "return grad_x, grads"),
     "07_one_encoder_layer.py": ("grad_weights - delta[:, :, None]", "grad_weights"),
     "08_gradient_checking.py": ("(above - below) / (2 * h)", "(above - below) / h"),
     "09_training.py": ("parameter -= 0.03", "parameter -= 0.02"),
