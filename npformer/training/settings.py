@@ -92,6 +92,8 @@ DIGITS = Settings(
     batch_size=64,
     learning_rate=3e-3,
     warmup=0.025,
+    weight_decay=0.05,
+    label_smoothing=0.1,
     shift=1,
 )
 FASHION_MNIST = Settings(
@@ -100,9 +102,12 @@ FASHION_MNIST = Settings(
     d_model=64,
     num_heads=8,
     d_ff=128,
-    epochs=6,
+    epochs=7,
     batch_size=128,
     learning_rate=3e-3,
     activation="gelu",
+    warmup=0.07,
+    weight_decay=0.05,
+    label_smoothing=0.1,
     flip=True,
 )
