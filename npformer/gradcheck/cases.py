@@ -26,6 +26,7 @@ from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.feed_forward import PositionwiseFeedForward
 from npformer.gradcheck.inputs import (
     IGNORED,
+    draw_images,
     draw_length_mask,
     draw_mask,
     draw_targets,
@@ -42,6 +43,7 @@ from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnect
 
 RATE = 0.25
 SMOOTHING = 0.1
+PATCH_SIZE = 2
 EPS = 1e-5  # of BERT's norms: with its own 1e-12, two nearly equal entries of a row leave nothing but rounding
 
 
@@ -153,7 +155,7 @@ def _cross(s: Sizes, rng: np.random.Generator) -> Case:
 
 
 def _model(s: Sizes, rng: np.random.Generator) -> Case:
-    encoder = make_encoder(1, s.d_model, s.num_heads, s.d_ff, RATE, activation="gelu")
+    encoder = make_encoder(1, s.d_model, s.num_heads, s.d_ff, RATE, "gelu")
     model = TokenEncoder(Embeddings(s.d_model, s.vocab_size), PositionalEncoding(s.d_model, RATE), encoder)
     return Case(model, (draw_tokens(s, rng),), {"mask": draw_length_mask(s, rng)})
 
@@ -174,6 +176,25 @@ def _bert_model(s: Sizes, rng: np.random.Generator) -> Case:
 def _loss(s: Sizes, rng: np.random.Generator) -> Case:
     logits = rng.standard_normal((s.batch, s.T_k, s.vocab_size))
     return Case(CrossEntropy(label_smoothing=SMOOTHING, ignore_index=IGNORED), (logits, draw_targets(s, rng)))
+
+
+def _patches(s: Sizes, rng: np.random.Generator) -> Case:
+    from npformer.training.image_classifier import Patches  # here, since other modules of that package import this one
+
+    return Case(Patches(PATCH_SIZE), (draw_images(s, PATCH_SIZE, rng),))
+
+
+def _flat_head(s: Sizes, rng: np.random.Generator) -> Case:
+    from npformer.training.image_classifier import FlatHead
+
+    return _mapped(FlatHead(s.T_k, s.d_model, s.vocab_size), s, rng)
+
+
+def _classifier(s: Sizes, rng: np.random.Generator) -> Case:
+    from npformer.training.image_classifier import make_image_classifier as make
+
+    images = draw_images(s, PATCH_SIZE, rng)
+    return Case(make(images.shape[1:], PATCH_SIZE, s.T_q, 1, s.d_model, s.num_heads, s.d_ff, RATE, "gelu"), (images,))
 
 
 def _attention(s: Sizes) -> MultiHeadedAttention:
@@ -223,6 +244,9 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "BertModel": _bert_model,
     "CrossEntropy": _loss,
     "MeanSquaredError": lambda s, rng: Case(MeanSquaredError(), (draw_x(s, rng), draw_x(s, rng))),
+    "Patches": _patches,
+    "FlatHead": _flat_head,
+    "ImageClassifier": _classifier,
     "Checkpoint": lambda s, rng: _masked(
         Checkpoint(PreNormSublayerConnection(_attention(s), LayerNorm(s.d_model), RATE)), s, rng
     ),

@@ -19,6 +19,13 @@ def draw_x(s: Sizes, rng: np.random.Generator) -> Array:
     return x
 
 
+def draw_images(s: Sizes, patch_size: int, rng: np.random.Generator) -> Array:
+    """Return images (batch, H, W) of two rows of T_k patches, a row of pixels of which has little variance."""
+    images = rng.standard_normal((s.batch, 2 * patch_size, s.T_k * patch_size))
+    images[0, -1] *= LITTLE
+    return images
+
+
 def draw_mask(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """Return a mask whose first row is open, whose last is fully masked, and whose others are partly masked."""
     mask = rng.integers(0, 2, shape)

@@ -22,6 +22,7 @@ for module in (  # each registers its mistakes, and this is their order
     "embedding",
     "bert",
     "loss",
+    "image_classifier",
     "checkpoint",
     "anywhere",
 ):
