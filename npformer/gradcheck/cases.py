@@ -26,7 +26,6 @@ from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.feed_forward import PositionwiseFeedForward
 from npformer.gradcheck.inputs import (
     IGNORED,
-    draw_images,
     draw_length_mask,
     draw_mask,
     draw_targets,
@@ -43,7 +42,6 @@ from npformer.sublayer import PostNormSublayerConnection, PreNormSublayerConnect
 
 RATE = 0.25
 SMOOTHING = 0.1
-PATCH_SIZE = 2
 EPS = 1e-5  # of BERT's norms: with its own 1e-12, two nearly equal entries of a row leave nothing but rounding
 
 
@@ -178,23 +176,11 @@ def _loss(s: Sizes, rng: np.random.Generator) -> Case:
     return Case(CrossEntropy(label_smoothing=SMOOTHING, ignore_index=IGNORED), (logits, draw_targets(s, rng)))
 
 
-def _patches(s: Sizes, rng: np.random.Generator) -> Case:
-    from npformer.training.image_classifier import Patches  # here, since other modules of that package import this one
+def _of_images(name: str, s: Sizes, rng: np.random.Generator) -> Case:
+    from npformer.gradcheck.image_cases import make_parts  # here, since npformer.training has what imports this
 
-    return Case(Patches(PATCH_SIZE), (draw_images(s, PATCH_SIZE, rng),))
-
-
-def _flat_head(s: Sizes, rng: np.random.Generator) -> Case:
-    from npformer.training.image_classifier import FlatHead
-
-    return _mapped(FlatHead(s.T_k, s.d_model, s.vocab_size), s, rng)
-
-
-def _classifier(s: Sizes, rng: np.random.Generator) -> Case:
-    from npformer.training.image_classifier import make_image_classifier as make
-
-    images = draw_images(s, PATCH_SIZE, rng)
-    return Case(make(images.shape[1:], PATCH_SIZE, s.T_q, 1, s.d_model, s.num_heads, s.d_ff, RATE, "gelu"), (images,))
+    component, x = make_parts(s, rng)[name]
+    return Case(component, (x,))
 
 
 def _attention(s: Sizes) -> MultiHeadedAttention:
@@ -244,9 +230,9 @@ CASES: dict[str, Callable[[Sizes, np.random.Generator], Case]] = {
     "BertModel": _bert_model,
     "CrossEntropy": _loss,
     "MeanSquaredError": lambda s, rng: Case(MeanSquaredError(), (draw_x(s, rng), draw_x(s, rng))),
-    "Patches": _patches,
-    "FlatHead": _flat_head,
-    "ImageClassifier": _classifier,
+    "Patches": lambda s, rng: _of_images("Patches", s, rng),
+    "FlatHead": lambda s, rng: _of_images("FlatHead", s, rng),
+    "ImageClassifier": lambda s, rng: _of_images("ImageClassifier", s, rng),
     "Checkpoint": lambda s, rng: _masked(
         Checkpoint(PreNormSublayerConnection(_attention(s), LayerNorm(s.d_model), RATE)), s, rng
     ),

@@ -109,13 +109,6 @@ def encoder_passed_by(model: ImageClassifier, grad_output: Array, cache: Tree) -
 
 
 @mistake_in(ImageClassifier, case="ImageClassifier")
-def images_get_no_gradient(model: ImageClassifier, grad_output: Array, cache: Tree) -> Gradients:
-    """The way back ends at the embedding's weights, as for tokens, though images are real numbers."""
-    grad_images, grads = model.backward(grad_output, cache)
-    return np.zeros_like(grad_images), grads
-
-
-@mistake_in(ImageClassifier, case="ImageClassifier")
 def embedding_gradient_of_the_first_patch(model: ImageClassifier, grad_output: Array, cache: Tree) -> Gradients:
     """All patches are embedded by one weight, but only the first one's gradient reaches it."""
     grad_images, grads = model.backward(grad_output, cache)

@@ -1,0 +1,37 @@
+"""The cases of the image classifier: it and its own parts, each with what it is called with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npformer.activations import GELU
+from npformer.component import Array, Component
+from npformer.embedding import PositionalEncoding
+from npformer.feed_forward import PositionwiseFeedForward
+from npformer.gradcheck.inputs import draw_images, draw_x
+from npformer.gradcheck.sizes import Sizes
+from npformer.linear import Linear
+from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches
+
+PATCH_SIZE = 2
+RATE = 0.25
+
+
+def make_parts(s: Sizes, rng: np.random.Generator) -> dict[str, tuple[Component, Array]]:
+    """Return each component by name, with its input: images of two rows of T_k patches, or T_k tokens.
+
+    The classifier has a feed-forward network for its encoder, which saves time: encoders have cases of their own.
+    """
+    images = draw_images(s, PATCH_SIZE, rng)
+    classifier = ImageClassifier(
+        Patches(PATCH_SIZE),
+        Linear(PATCH_SIZE**2, s.d_model),
+        PositionalEncoding(s.d_model, RATE),
+        PositionwiseFeedForward(s.d_model, s.d_ff, RATE, GELU()),
+        FlatHead(2 * s.T_k, s.d_model, s.vocab_size),
+    )
+    return {
+        "Patches": (Patches(PATCH_SIZE), images),
+        "FlatHead": (FlatHead(s.T_k, s.d_model, s.vocab_size), draw_x(s, rng)),
+        "ImageClassifier": (classifier, images),
+    }
