@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import npformer
-from npformer import Component, Encoder, LayerNorm, Linear, ReLU, SublayerConnection, flatten
+from npformer import Component, Encoder, LayerNorm, Linear, ReLU, SublayerConnection, flatten, training
 from npformer.component import Array, Tree
 from npformer.gradcheck import CASES, Case, Sizes, check_gradients, make_case
 from npformer.gradcheck.cases import signed
@@ -96,7 +96,7 @@ def test_every_mistake_is_rejected_in_every_seed(directions: int | None, seeds: 
 def test_the_catalogue_is_large_and_covers_every_component_and_case() -> None:
     assert len(MISTAKES) >= 60
     assert {mistake.case for mistake in MISTAKES.values()} == set(CASES)
-    public = (getattr(npformer, name) for name in npformer.__all__)
+    public = [getattr(package, name) for package in (npformer, training) for name in package.__all__]
     components = {each for each in public if inspect.isclass(each) and issubclass(each, Component)}
     assert {mistake.component for mistake in MISTAKES.values()} == components - {SublayerConnection}
 

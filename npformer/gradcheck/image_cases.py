@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from npformer.activations import GELU
 from npformer.component import Array, Component
+from npformer.dropout import Dropout
 from npformer.embedding import PositionalEncoding
-from npformer.feed_forward import PositionwiseFeedForward
 from npformer.gradcheck.inputs import draw_images, draw_x
 from npformer.gradcheck.sizes import Sizes
 from npformer.linear import Linear
+from npformer.norm import LayerNorm
+from npformer.sublayer import PostNormSublayerConnection
 from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches
 
 PATCH_SIZE = 2
@@ -20,15 +21,15 @@ RATE = 0.25
 def make_parts(s: Sizes, rng: np.random.Generator) -> dict[str, tuple[Component, Array]]:
     """Return each component by name, with its input: images of two rows of T_k patches, or T_k tokens.
 
-    The classifier has a feed-forward network for its encoder, which saves time: encoders have cases of their own.
+    The classifier's encoder is no more than a norm and dropout, which saves time: encoders have cases of their own.
     """
     images = draw_images(s, PATCH_SIZE, rng)
     classifier = ImageClassifier(
         Patches(PATCH_SIZE),
         Linear(PATCH_SIZE**2, s.d_model),
         PositionalEncoding(s.d_model, RATE),
-        PositionwiseFeedForward(s.d_model, s.d_ff, RATE, GELU()),
-        FlatHead(2 * s.T_k, s.d_model, s.vocab_size),
+        PostNormSublayerConnection(Dropout(RATE), LayerNorm(s.d_model), RATE),
+        FlatHead(2 * s.T_k, s.d_model, s.num_heads),
     )
     return {
         "Patches": (Patches(PATCH_SIZE), images),

@@ -49,12 +49,6 @@ def patches_from_the_last(patches: Patches, grad_output: Array, cache: Tree) -> 
     return patches.backward(grad_output[:, ::-1], cache)
 
 
-@mistake_in(Patches, case="Patches")
-def averaged_over_the_patch(patches: Patches, grad_output: Array, cache: Tree) -> Gradients:
-    """Each pixel gets the mean of its patch, as after pooling, but a patch keeps all of its pixels apart."""
-    return patches.backward(np.broadcast_to(grad_output.mean(-1, keepdims=True), grad_output.shape), cache)
-
-
 @mistake_in(FlatHead, case="FlatHead")
 def features_before_tokens(head: FlatHead, grad_output: Array, cache: Tree) -> Gradients:
     """The gradient of the flat row is folded as if the features had come before the tokens."""
