@@ -197,6 +197,20 @@ def test_the_mean_squared_error_keeps_the_dtype_and_two_give_the_wider(dtype: ty
         assert {output.dtype, grad_predictions.dtype, grad_targets.dtype} == {np.dtype(wider)}
 
 
+def test_a_complex_step_through_the_mean_squared_error_is_its_slope() -> None:
+    """So the square is d·d, and not |d|²; 1e-200 squared is 0, so that the step is exact."""
+    (grad_predictions, grad_targets), _ = MeanSquaredError().backward(
+        ONE, MeanSquaredError().forward(PREDICTIONS, WANTED)[1]
+    )
+    for index in np.ndindex(PREDICTIONS.shape):
+        step = np.zeros(PREDICTIONS.shape, complex)
+        step[index] = 1e-200j
+        of_prediction = MeanSquaredError()(PREDICTIONS + step, WANTED).imag / 1e-200
+        of_target = MeanSquaredError()(PREDICTIONS, WANTED + step).imag / 1e-200
+        slopes = [grad_predictions[index], grad_targets[index]]
+        assert [of_prediction, of_target] == pytest.approx(slopes, rel=1e-15)  # 1e-200 is rounded, twice
+
+
 def test_a_step_of_half_the_number_of_entries_lands_on_the_targets() -> None:
     """The loss of each entry is a parabola of curvature 2/N."""
     (grad_predictions, _), _ = MeanSquaredError().backward(ONE, MeanSquaredError().forward(PREDICTIONS, WANTED)[1])

@@ -9,10 +9,10 @@ from npformer.dropout import Dropout
 from npformer.embedding import PositionalEncoding
 from npformer.gradcheck.inputs import draw_images, draw_x
 from npformer.gradcheck.sizes import Sizes
+from npformer.image_classifier import FlatHead, ImageClassifier, Patches
 from npformer.linear import Linear
 from npformer.norm import LayerNorm
 from npformer.sublayer import PostNormSublayerConnection
-from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches
 
 PATCH_SIZE = 2
 RATE = 0.25

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npformer.component import Array, Tree
+from npformer.image_classifier import FlatHead, ImageClassifier, Patches
 from npformer.mistakes.catalogue import Gradients, mistake_in
-from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches
 
 
 def _grid(patches: Patches, grad_output: Array, cache: Tree) -> Array:

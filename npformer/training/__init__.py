@@ -1,5 +1,6 @@
 """Training on real data: losses, optimizers, learning rates, clipping, the loop that joins them, models and data."""
 
+from npformer.image_classifier import FlatHead, ImageClassifier, Patches, make_image_classifier
 from npformer.loss import CrossEntropy
 from npformer.training.augmentation import flip, shift
 from npformer.training.checkpoint import Checkpoint, read_checkpoint
@@ -9,7 +10,6 @@ from npformer.training.digits import load_digits
 from npformer.training.fashion_mnist import load_fashion_mnist
 from npformer.training.history import History
 from npformer.training.idx import read_idx
-from npformer.training.image_classifier import FlatHead, ImageClassifier, Patches, make_image_classifier
 from npformer.training.loop import Step, train
 from npformer.training.optimizer import Optimizer
 from npformer.training.optimizers import SGD, Adam, AdamW

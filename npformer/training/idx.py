@@ -65,7 +65,7 @@ class _UnfitError(Exception):
     """What is wrong with a file, as the rest of a sentence that starts with its path."""
 
 
-def _read(file: BinaryIO) -> Array:
+def _read(file: BinaryIO | gzip.GzipFile) -> Array:
     first = file.read(4)
     if len(first) < 4 or first[:2] != b"\0\0" or first[2] not in DTYPES or not 1 <= first[3] <= MAX_AXES:
         known = ", ".join(f"{code:02x}" for code in DTYPES)

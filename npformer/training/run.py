@@ -12,13 +12,13 @@ from typing import Self
 import numpy as np
 
 from npformer.component import Array, flatten
+from npformer.image_classifier import make_image_classifier
 from npformer.loss import CrossEntropy
 from npformer.shapes import check_part, check_same_arrays
 from npformer.training.augmentation import flip, shift
 from npformer.training.checkpoint import Checkpoint, read_checkpoint
 from npformer.training.data import Data
 from npformer.training.history import History
-from npformer.training.image_classifier import make_image_classifier
 from npformer.training.loop import Step, train
 from npformer.training.optimizers import AdamW
 from npformer.training.schedules import CosineSchedule
