@@ -1,7 +1,7 @@
 """Training on real data: losses, optimizers, learning rates, clipping, the loop that joins them, models and data."""
 
 from npformer.image_classifier import FlatHead, ImageClassifier, Patches, make_image_classifier
-from npformer.loss import CrossEntropy
+from npformer.loss import CrossEntropy, MeanSquaredError
 from npformer.training.augmentation import flip, shift
 from npformer.training.checkpoint import Checkpoint, read_checkpoint
 from npformer.training.clipping import clip_by_global_norm, global_norm
@@ -32,6 +32,7 @@ __all__ = [
     "FlatHead",
     "History",
     "ImageClassifier",
+    "MeanSquaredError",
     "NoamSchedule",
     "Optimizer",
     "Patches",
