@@ -25,6 +25,7 @@ from npformer import (
     add_trees,
 )
 from npformer.component import Array, Component, Tree
+from npformer.training import ImageClassifier
 from rewrites.registry import Method, backward_of
 
 COMPOSITES: list[type[Component]] = [
@@ -41,6 +42,7 @@ COMPOSITES: list[type[Component]] = [
     BertEncoder,
     BertPooler,
     BertModel,
+    ImageClassifier,
     Checkpoint,
 ]
 
