@@ -5,10 +5,20 @@ from dataclasses import replace
 import numpy as np
 
 from npformer.component import flatten
-from npformer.training import DIGITS, Data, Run, load_digits
+from npformer.training import Data, Run, Settings, load_digits
 
-TINY = replace(
-    DIGITS, num_layers=2, d_model=8, num_heads=2, d_ff=8, epochs=2, batch_size=48, dropout=0.2, shift=1, flip=True
+TINY = Settings(
+    patch_size=4,
+    num_layers=2,
+    d_model=8,
+    num_heads=2,
+    d_ff=8,
+    epochs=2,
+    batch_size=48,
+    learning_rate=3e-3,
+    dropout=0.2,
+    shift=1,
+    flip=True,
 )
 
 
