@@ -197,7 +197,7 @@ def make_image_classifier(
     num_tokens = height // patch_size * (width // patch_size)
     return ImageClassifier(
         Patches(patch_size),
-        Linear(patch_size**2, d_model, rng=rng),
+        Linear(patch_size**2, check_count("d_model", d_model), rng=rng),
         PositionalEncoding(d_model, dropout, max_len=num_tokens),
         make_encoder(num_layers, d_model, num_heads, d_ff, dropout, activation, norm_first, rng=rng),
         FlatHead(num_tokens, d_model, num_classes, rng),

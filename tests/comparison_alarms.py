@@ -33,12 +33,8 @@ from npformer.oracle.recorder import Arrays
 STORAGES = {"float32": 0.55, "bfloat16": 0.2, "float16": 0.15, "float64": 0.1}
 INJECTED = (3e-3, 1e-3, 1e-4)  # of an array's root mean square
 NOTHING = 1e-6  # of the largest gradient's root mean square: a smaller one is 0 in truth, as that of a key bias
-POOLED = (
-    "BertPooler",
-    "BertModel",
-    "FlatHead",
-    "ImageClassifier",
-)  # have a Linear without an axis T, which rewrites expect
+# have a Linear without an axis T, which rewrites expect
+POOLED = ("BertPooler", "BertModel", "FlatHead", "ImageClassifier")
 PLACES = ("output", "gradients", "gradients, ill-conditioned", "gradients, at a kink")
 
 

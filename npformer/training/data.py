@@ -27,9 +27,9 @@ class Data:
     ----------
     name : str
     train_images, test_images : arrays
-        float64 (N, height, width), in [0, 1].
+        Real numbers (N, height, width), in [0, 1]; those that are loaded are float64.
     train_labels, test_labels : arrays
-        int64 (N,), each the index of a class.
+        Integers (N,), each the index of a class; those that are loaded are int64.
     class_names : tuple of str
 
     Raises
@@ -55,6 +55,10 @@ class Data:
         """Check that all fits together."""
         check_part("name", self.name, str)
         check_part("class_names", self.class_names, tuple)
+        if not self.class_names:
+            raise ValueError("class_names must name at least one class, but it is empty")
+        for index, class_name in enumerate(self.class_names):
+            check_part(f"class_names[{index}]", class_name, str)
         for part in ("train", "test"):
             images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
             check_floats(f"{part}_images", images, "N, height, width")
@@ -150,6 +154,8 @@ def hold_out(data: Data, count: int, seed: int) -> Data:
 
 
 def _check_brightness(name: str, images: Array) -> None:
-    low, high = images.real.min(), images.real.max()  # both are NaN if any pixel is
+    if images.dtype.kind == "c":
+        raise TypeError(f"{name} must be float32 or float64, but its dtype is {images.dtype}")
+    low, high = images.min(), images.max()  # both are NaN if any pixel is
     if not (low >= 0 and high <= 1):
         raise ValueError(f"{name} must lie in [0, 1], but they range from {low:g} to {high:g}")
