@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -48,6 +48,8 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a path, but it is {describe(path)}")
     path = Path(path)
+    if "\0" in str(path):
+        raise ValueError("path must be a path, but it holds a NUL")
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise ValueError(f"{path} must be a file, but it is a folder, a device or a pipe")
@@ -65,7 +67,7 @@ class _UnfitError(Exception):
     """What is wrong with a file, as the rest of a sentence that starts with its path."""
 
 
-def _read(file: BinaryIO | gzip.GzipFile) -> Array:
+def _read(file: io.BufferedIOBase) -> Array:
     first = file.read(4)
     if len(first) < 4 or first[:2] != b"\0\0" or first[2] not in DTYPES or not 1 <= first[3] <= MAX_AXES:
         known = ", ".join(f"{code:02x}" for code in DTYPES)

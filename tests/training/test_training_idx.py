@@ -1,11 +1,12 @@
-"""IDX files: what is written comes back, and whatever is wrong with a file is one sentence that starts with its path."""
+"""IDX files: what is written comes back, and whatever is wrong with a file is one sentence that names it."""
 
 import gzip
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_what_is_no_gzip_file_is_one_sentence(tmp_path: Path, what: str) -> None
     assert sentence(path, read_idx).startswith(expected)
 
 
+def complaint(path: Path) -> str:
+    try:
+        read_idx(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 @given(content=st.binary(max_size=40), place=st.integers(0, 60))
 def test_no_bytes_are_more_than_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, place: int
@@ -120,11 +129,8 @@ def test_no_bytes_are_more_than_a_sentence(
     for name, whole in (("array", RIGHT), ("array.gz", COMPRESSED)):
         path = tmp_path_factory.getbasetemp() / name
         path.write_bytes(whole[:place] + content + whole[place + len(content) :])
-        try:
-            read_idx(path)
-        except ValueError as error:
-            assert str(error).startswith(f"{path} must ")
-            assert "\n" not in str(error)
+        said = complaint(path)
+        assert not said or (said.startswith(f"{path} must ") and "\n" not in said)
 
 
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
@@ -141,7 +147,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
         read_idx("a\0b")
 
 
-def make_folder(folder: Path, suffix: str = "", **changes: bytes) -> Path:
+def make_folder(folder: Path, suffix: str = "", changes: Mapping[str, bytes] = MappingProxyType({})) -> Path:
     """Write the four files of Fashion-MNIST, or others in the place of those that are named by their first letters."""
     folder.mkdir(exist_ok=True)
     for name, array in NAMES.items():
@@ -157,7 +163,7 @@ def test_the_four_files_become_data(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(data.train_labels, LABELS)
     assert np.array_equal(data.test_images, data.train_images[:10])
     assert np.array_equal(data.test_labels, LABELS[:10])
-    assert (data.train_images.dtype, data.train_labels.dtype) == (np.float64, np.int64)
+    assert [data.train_images.dtype, data.train_labels.dtype] == [np.dtype(np.float64), np.dtype(np.int64)]
     assert (data.name, data.class_names[0], data.class_names[9]) == ("Fashion-MNIST", "T-shirt/top", "ankle boot")
 
 
@@ -199,7 +205,7 @@ IN_FOLDER = {
 @pytest.mark.parametrize("what", IN_FOLDER)
 def test_files_that_do_not_fit_are_one_sentence(tmp_path: Path, what: str) -> None:
     changes, expected = IN_FOLDER[what]
-    assert sentence(make_folder(tmp_path, **changes), load_fashion_mnist) == expected
+    assert sentence(make_folder(tmp_path, changes=changes), load_fashion_mnist) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
