@@ -152,7 +152,7 @@ def test_flips_are_half_of_all() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("augment", [partial(shift, pixels=1), flip])
 def test_augmentation_keeps_the_dtype_and_changes_nothing_given(augment: Any, dtype: type) -> None:
-    images = np.random.default_rng(0).random((5, 3, 4)).astype(dtype)
+    images: Array = np.random.default_rng(0).random((5, 3, 4)).astype(dtype)
     before = images.copy()
     first, again, other = (augment(images, rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert (first.dtype, first.shape) == (images.dtype, images.shape)
