@@ -98,7 +98,8 @@ def test_each_part_has_its_share_of_each_class(labels: Array, fraction: float, s
     assert len(test) == round(fraction * len(labels))
     for label in set(labels.tolist()):
         count = np.count_nonzero(labels == label)
-        assert abs(np.count_nonzero(labels[test] == label) - fraction * count) < 1 + 1e-9  # one image; a few roundings
+        # the largest remainders of at most ten classes are rounded up: the worst is 1 - 1/22
+        assert abs(np.count_nonzero(labels[test] == label) - fraction * count) < 0.96
     assert all(
         np.array_equal(*pair) for pair in zip((train, test), stratified_split(labels, fraction, seed), strict=True)
     )

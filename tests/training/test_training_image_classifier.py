@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from npformer import Linear, PositionalEncoding, flatten, make_encoder
+from npformer.component import Array
 from npformer.gradcheck import check_gradients, randomise
 from npformer.training import FlatHead, ImageClassifier, Patches, make_image_classifier
 
@@ -73,6 +74,24 @@ def test_every_dropout_draws_from_rng_and_a_seed_repeats_everything() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(model(IMAGES), small(0.0)(IMAGES, rng=np.random.default_rng(1)))
+
+
+class Noting:
+    """A random source that notes which shapes it is asked for."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def random(self, shape: tuple[int, ...], /) -> Array:
+        self.shapes.append(shape)
+        return np.ones(shape)
+
+
+def test_dropout_is_where_it_should_be() -> None:
+    noting = Noting()
+    small(0.5)(IMAGES, rng=noting)
+    positions, weights, attended, hidden, output = (3, 6, 8), (3, 2, 6, 6), (3, 6, 8), (3, 6, 7), (3, 6, 8)
+    assert noting.shapes == [positions, weights, attended, hidden, output]
 
 
 def test_the_order_of_patches_counts() -> None:
