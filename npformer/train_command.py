@@ -84,8 +84,8 @@ def _train(options: argparse.Namespace) -> int:
 def _make_run(options: argparse.Namespace) -> Run:
     """Return the run that is to be begun, or taken up again."""
     from npformer.shapes import check_count
-    from npformer.training.checkpoint import check_suffix, read_checkpoint
     from npformer.training.run import Run
+    from npformer.training.saved_run import check_suffix, read_saved_run
     from npformer.training.settings import Settings
 
     given = {each.name: value for each in fields(Settings) if (value := getattr(options, each.name)) is not None}
@@ -104,7 +104,7 @@ def _make_run(options: argparse.Namespace) -> Run:
         return Run(source.load(settings.seed), settings, source)
     if not Path(path).exists():
         raise ValueError(f"--resume needs a checkpoint, but there is no {path}; without --resume a new run begins")
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_saved_run(path)
     source = _same_source(options, checkpoint.source)
     _check_same(given, checkpoint.settings, path)
     return Run.resume(checkpoint, source.load(checkpoint.settings.seed), path)

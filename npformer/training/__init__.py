@@ -3,7 +3,6 @@
 from npformer.image_classifier import FlatHead, ImageClassifier, Patches, make_image_classifier
 from npformer.loss import CrossEntropy, MeanSquaredError
 from npformer.training.augmentation import flip, shift
-from npformer.training.checkpoint import Checkpoint, read_checkpoint
 from npformer.training.clipping import clip_by_global_norm, global_norm
 from npformer.training.data import Data, hold_out, stratified_split
 from npformer.training.digits import load_digits
@@ -14,6 +13,7 @@ from npformer.training.loop import Step, train
 from npformer.training.optimizer import Optimizer
 from npformer.training.optimizers import SGD, Adam, AdamW
 from npformer.training.run import DivergedError, Run
+from npformer.training.saved_run import SavedRun, read_saved_run
 from npformer.training.schedules import CosineSchedule, NoamSchedule
 from npformer.training.settings import DIGITS, FASHION_MNIST, Settings
 from npformer.training.source import Source
@@ -24,7 +24,6 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
-    "Checkpoint",
     "CosineSchedule",
     "CrossEntropy",
     "Data",
@@ -37,6 +36,7 @@ __all__ = [
     "Optimizer",
     "Patches",
     "Run",
+    "SavedRun",
     "Settings",
     "Source",
     "Step",
@@ -47,8 +47,8 @@ __all__ = [
     "load_digits",
     "load_fashion_mnist",
     "make_image_classifier",
-    "read_checkpoint",
     "read_idx",
+    "read_saved_run",
     "shift",
     "stratified_split",
     "train",

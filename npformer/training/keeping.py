@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from npformer.replacement import remove_leftovers
-from npformer.training.checkpoint import check_suffix
 from npformer.training.loop import Step
 from npformer.training.run import Run
+from npformer.training.saved_run import check_suffix
 
 SECONDS = 5.0  # at most between two checkpoints
 REST = 100  # times what a checkpoint took must pass until the next one, so that they take 1 % of the time at most

@@ -16,11 +16,11 @@ from npformer.image_classifier import make_image_classifier
 from npformer.loss import CrossEntropy
 from npformer.shapes import check_part, check_same_arrays
 from npformer.training.augmentation import flip, shift
-from npformer.training.checkpoint import Checkpoint, read_checkpoint
 from npformer.training.data import Data
 from npformer.training.history import History
 from npformer.training.loop import Step, train
 from npformer.training.optimizers import AdamW
+from npformer.training.saved_run import SavedRun, read_saved_run
 from npformer.training.schedules import CosineSchedule
 from npformer.training.settings import Settings
 from npformer.training.source import Source
@@ -163,7 +163,7 @@ class Run:
             for name, array in group.items():
                 if not np.isfinite(array).all():
                     raise DivergedError(f"step {len(self.history)} cannot be saved: {name} is not finite")
-        Checkpoint(self.settings, self.source, self._fingerprint, arrays).write(path)
+        SavedRun(self.settings, self.source, self._fingerprint, arrays).write(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: Data) -> Self:
@@ -176,10 +176,10 @@ class Run:
         OSError
             If it cannot be read.
         """
-        return cls.resume(read_checkpoint(path), data, str(path))
+        return cls.resume(read_saved_run(path), data, str(path))
 
     @classmethod
-    def resume(cls, checkpoint: Checkpoint, data: Data, name: str) -> Self:
+    def resume(cls, checkpoint: SavedRun, data: Data, name: str) -> Self:
         """Return the run of a checkpoint; `name` is what a sentence calls it."""
         run = cls(data, checkpoint.settings, checkpoint.source)
         if run._fingerprint != checkpoint.fingerprint:

@@ -24,7 +24,7 @@ GROUPS = ("parameters", "optimizer", "history")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SavedRun:
     """All that a run needs to go on as if it had never stopped; what it draws is drawn anew from the seed.
 
     Attributes
@@ -71,7 +71,7 @@ class Checkpoint:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def read_saved_run(path: str | os.PathLike[str]) -> SavedRun:
     """Return the checkpoint in a file.
 
     Raises
@@ -97,7 +97,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if group not in GROUPS:
             raise ValueError(f"{path} must be a checkpoint of a training run, but {name!r:.60} is in it")
         arrays[group][rest] = array
-    return Checkpoint(settings, source, fingerprint, arrays)
+    return SavedRun(settings, source, fingerprint, arrays)
 
 
 def check_suffix(path: str | os.PathLike[str]) -> Path:
