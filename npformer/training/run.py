@@ -27,6 +27,7 @@ from npformer.training.source import Source
 
 PARAMETERS, ORDER, AUGMENTATION, DROPOUT = range(4)  # what is drawn: each has random numbers of its own
 SCORED_AT_ONCE = 500  # images
+BETAS = (0.9, 0.98)  # of Adam, as in Vaswani et al. 2017, section 5.3: runs are short for a memory of 1,000 steps
 
 
 class DivergedError(ArithmeticError):
@@ -35,6 +36,8 @@ class DivergedError(ArithmeticError):
 
 class Run:
     """An ImageClassifier in training on images, with AdamW, warm-up and cosine.
+
+    The model sees images less the mean of all pixels of the training images, and divided by their standard deviation.
 
     Whatever is drawn at a step is a function of the seed, what it is for, and the number of the step or the epoch.
     So no generator has a state to be kept: a run that stops, is saved and goes on ends with the same bits as one that
@@ -91,7 +94,9 @@ class Run:
             train_images=data.train_images.astype(settings.dtype),
             test_images=data.test_images.astype(settings.dtype),
         )
-        self.optimizer = AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+        self._mean = self.data.train_images.mean()
+        self._std = self.data.train_images.std() or 1.0
+        self.optimizer = AdamW(settings.learning_rate, BETAS, weight_decay=settings.weight_decay)
         self.history = History()
         self.steps_per_epoch = -(-len(data.train_labels) // settings.batch_size)
         self.total_steps = settings.epochs * self.steps_per_epoch
@@ -128,6 +133,8 @@ class Run:
     def score(self) -> float:
         """Return the share of the test images whose class is found.
 
+        Where half of the training images are mirrored, logits are added up over each image and its mirror image.
+
         Raises
         ------
         DivergedError
@@ -136,7 +143,7 @@ class Run:
         images, labels = self.data.test_images, self.data.test_labels
         with np.errstate(over="ignore", invalid="ignore"):
             logits = np.concatenate(
-                [self.model(images[i : i + SCORED_AT_ONCE]) for i in range(0, len(images), SCORED_AT_ONCE)]
+                [self._logits(images[i : i + SCORED_AT_ONCE]) for i in range(0, len(images), SCORED_AT_ONCE)]
             )
         if not np.isfinite(logits).all():
             raise DivergedError(f"the model of step {len(self.history)} cannot be scored: its outputs are not finite")
@@ -212,13 +219,21 @@ class Run:
             if index == 0 or number == first:
                 order = self._generator(ORDER, epoch).permutation(len(labels))
             chosen = order[index * size : (index + 1) * size]
-            yield self._augmented(images[chosen], number), labels[chosen]
+            yield self._standardized(self._augmented(images[chosen], number)), labels[chosen]
 
     def _augmented(self, images: Array, number: int) -> Array:
         rng = self._generator(AUGMENTATION, number)
         if self.settings.shift:
             images = shift(images, self.settings.shift, rng)
         return flip(images, rng) if self.settings.flip else images
+
+    def _standardized(self, images: Array) -> Array:
+        standardized: Array = (images - self._mean) / self._std
+        return standardized
+
+    def _logits(self, images: Array) -> Array:
+        logits = self.model(self._standardized(images))
+        return logits + self.model(self._standardized(images[:, :, ::-1])) if self.settings.flip else logits
 
     def _generator(self, purpose: int, number: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, purpose, number])

@@ -29,7 +29,7 @@ class Settings:
     shift : int
         Images are moved by up to so many pixels in both directions, at random.
     flip : bool
-        Whether half of the images are mirrored, at random.
+        Whether half of the images are mirrored, at random; then the test images are scored with their mirror images.
     dtype : {"float32", "float64"}
     seed : int
         Decides all that is drawn: initial weights, order of the images, shifts, flips and dropout.

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tiny_runs import DATA, TINY, bits, few_digits, finish
 
-from npformer.component import flatten
+from npformer.component import Tree, flatten
+from npformer.dropout import RandomSource
 from npformer.training import DivergedError, History, Run, Settings, Source, load_digits, source
 from npformer.training.run import AUGMENTATION, DROPOUT, ORDER, PARAMETERS
 
@@ -119,6 +120,42 @@ def test_images_are_cast_once_and_computed_with() -> None:
     assert {run.data.train_images.dtype, run.data.test_images.dtype, next(run.steps()).output.dtype} == {
         np.dtype(np.float32)
     }
+
+
+def test_the_model_sees_images_in_units_of_the_training_images() -> None:
+    """Also the test images; the training images here are not moved, so a step on all of them is what they are."""
+    settings = replace(TINY, shift=0, flip=False, dtype="float64", batch_size=len(DATA.train_labels))
+    run, seen = Run(DATA, settings), []
+
+    class Spy(type(run.model)):  # type: ignore[misc]
+        def forward(self, images: np.ndarray, rng: RandomSource | None = None) -> tuple[np.ndarray, Tree]:
+            seen.append(images)
+            output: tuple[np.ndarray, Tree] = super().forward(images, rng)
+            return output
+
+    run.model.__class__ = Spy
+    next(run.steps())
+    run.score()
+    assert abs(seen[0].mean()) < 1e-14  # sums of 12,800 numbers, pairwise
+    assert abs(seen[0].std() - 1) < 1e-14
+    pixels = DATA.train_images
+    assert np.allclose(seen[1], (DATA.test_images - pixels.mean()) / pixels.std(), rtol=0, atol=1e-14)
+
+
+def test_images_that_are_all_alike_can_be_learned() -> None:
+    grey = replace(DATA, train_images=np.full_like(DATA.train_images, 0.5))
+    assert np.isfinite(finish(Run(grey, replace(TINY, shift=0))).history.loss).all()
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_where_training_mirrors_images_their_mirror_images_are_scored_too(mirrored: bool) -> None:
+    run = finish(Run(DATA, replace(TINY, flip=mirrored, dtype="float64")))
+    pixels = DATA.train_images
+    images = (DATA.test_images - pixels.mean()) / pixels.std()
+    alone, both = run.model(images), run.model(images) + run.model(images[:, :, ::-1])
+    assert (alone.argmax(-1) != both.argmax(-1)).any()
+    run.data = replace(run.data, test_labels=(both if mirrored else alone).argmax(-1))
+    assert run.score() == 1
 
 
 def test_a_learning_rate_that_is_too_large_is_one_sentence_with_the_step(tmp_path: Path) -> None:
