@@ -47,13 +47,14 @@ def add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from npformer.picture_file import picture_file
+    from npformer.threads import one_thread
     from npformer.training.progress import make_progress
     from npformer.training.report import describe_run, format_outcome, outcome
     from npformer.training.run import DivergedError
 
     start = time.perf_counter()
     try:
-        with picture_file("--plot", options.plot, "plot") as picture:
+        with one_thread(), picture_file("--plot", options.plot, "plot") as picture:
             run = _make_run(options)
             resumed_at = len(run.history)
             keeper = _make_keeper(run, options)

@@ -11,8 +11,7 @@ import numpy as np
 
 from npformer.bench.peak import CLEAR
 from npformer.bench.torch_steps import find_torch
-
-THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+from npformer.threads import VARIABLES
 
 
 def describe_machine() -> dict[str, str | int | None]:
@@ -20,7 +19,7 @@ def describe_machine() -> dict[str, str | int | None]:
     cores = _cores()
     configuration = np.show_config(mode="dicts")
     blas = configuration["Build Dependencies"]["blas"]["name"] if isinstance(configuration, dict) else None
-    given = next((os.environ[name] for name in THREADS if os.environ.get(name, "").isdecimal()), None)
+    given = next((os.environ[name] for name in VARIABLES if os.environ.get(name, "").isdecimal()), None)
     torch = find_torch()
     return {
         "processor": _processor(),
