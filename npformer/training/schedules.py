@@ -53,7 +53,9 @@ class CosineSchedule:
         rate = peak · step / warmup_steps                                 up to warmup_steps
         rate = floor + (peak - floor) · (1 + cos(π · progress)) / 2       after it
 
-    progress goes from 0 at warmup_steps to 1 at total_steps; after that the rate stays at the floor.
+    progress goes from 0 at the peak, step max(1, warmup_steps), to 1 at step total_steps + 1, and stays there: the rate
+    comes to the floor after the last step, so that none of them is taken in vain. Without warm-up, the rates are those
+    that PyTorch's CosineAnnealingLR gives to its steps.
 
     Raises
     ------
@@ -63,8 +65,8 @@ class CosineSchedule:
     Examples
     --------
     >>> schedule = CosineSchedule(peak=1.0, total_steps=30, warmup_steps=10)
-    >>> [round(schedule(step), 3) for step in (1, 10, 15, 20, 30, 31)]
-    [0.1, 1.0, 0.854, 0.5, 0.0, 0.0]
+    >>> [round(schedule(step), 3) for step in (1, 10, 17, 24, 30, 31)]
+    [0.1, 1.0, 0.75, 0.25, 0.006, 0.0]
     """
 
     peak: float
@@ -85,7 +87,8 @@ class CosineSchedule:
             raise ValueError(f"floor must be at most peak={self.peak}, but it is {self.floor}")
 
     def __call__(self, step: int) -> float:
-        if check_count("step", step) <= self.warmup_steps:
-            return self.peak * step / self.warmup_steps
-        progress = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
+        top = max(1, self.warmup_steps)
+        if check_count("step", step) <= top:
+            return self.peak * step / top
+        progress = min((step - top) / (self.total_steps + 1 - top), 1.0)
         return self.floor + (self.peak - self.floor) * (1 + math.cos(math.pi * progress)) / 2

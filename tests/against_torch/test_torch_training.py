@@ -65,13 +65,13 @@ def test_optimizers_over_many_steps(ours: Ours, theirs: Theirs, steered: bool, d
 
 
 def rates_of(scheduler: Callable[[torch.optim.Optimizer], Any], rate: float, steps: int) -> list[float]:
-    """The rates that a scheduler of PyTorch's comes to after 1, 2, ... steps."""
+    """The rates with which PyTorch takes its steps 1, 2, ..."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], rate)
     made, found = scheduler(optimizer), []
     for _ in range(steps):
+        found.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         made.step()
-        found.append(float(optimizer.param_groups[0]["lr"]))
     return found
 
 
@@ -80,8 +80,9 @@ def rates(schedule: Schedule, first: int, last: int) -> list[float]:
 
 
 def test_noam_is_a_lambda_of_pytorchs() -> None:
-    def factor(step: int) -> float:
-        return float(64**-0.5 * min(max(step, 1) ** -0.5, step * 20**-1.5))
+    def factor(steps_before: int) -> float:
+        step = steps_before + 1
+        return float(64**-0.5 * min(step**-0.5, step * 20**-1.5))
 
     theirs = rates_of(lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, factor), 2.0, 100)
     ours = rates(NoamSchedule(d_model=64, warmup_steps=20, factor=2.0), 1, 100)
@@ -95,9 +96,9 @@ def test_cosine_is_pytorchs_after_a_linear_warm_up() -> None:
     theirs = rates_of(cosine, 0.5, 80)
     # PyTorch computes each rate from the one before: its roundings of 1e-16 add up over 80 steps
     assert rates(CosineSchedule(0.5, 80, 0, 0.01), 1, 80) == pytest.approx(theirs, rel=1e-13)
-    warmed = CosineSchedule(0.5, 100, 20, 0.01)
-    assert rates(warmed, 21, 100) == pytest.approx(theirs, rel=1e-13)
-    linear = rates_of(lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: n / 20), 0.5, 20)
+    warmed = CosineSchedule(0.5, 99, 20, 0.01)
+    assert rates(warmed, 20, 99) == pytest.approx(theirs, rel=1e-13)
+    linear = rates_of(lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: (n + 1) / 20), 0.5, 20)
     assert rates(warmed, 1, 20) == pytest.approx(linear, rel=1e-15)
 
 

@@ -29,23 +29,27 @@ def test_noam_in_the_numbers_of_its_paper() -> None:
 
 
 def test_cosine_at_every_landmark() -> None:
-    schedule = CosineSchedule(peak=0.5, total_steps=50, warmup_steps=10, floor=0.125)
+    schedule = CosineSchedule(peak=0.5, total_steps=49, warmup_steps=10, floor=0.125)
     assert [schedule(step) for step in (1, 5, 10)] == [0.05, 0.25, 0.5]
     assert schedule(30) == pytest.approx((0.5 + 0.125) / 2, rel=1e-15)  # half-way of the cosine
     assert schedule(20) == pytest.approx(0.125 + 0.375 * (1 + math.sqrt(0.5)) / 2, rel=1e-15)
     assert [schedule(step) for step in (50, 51, 10**9)] == [0.125] * 3
     rates = [schedule(step) for step in range(1, 51)]
     assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
-    assert len(set(rates[9:])) == 41  # strictly
+    assert len(set(rates[9:])) == 41  # strictly: the last of the 49 steps is above the floor
 
 
-def test_cosine_without_warm_up_starts_below_the_peak_and_ends_at_zero() -> None:
-    schedule = CosineSchedule(peak=2.0, total_steps=4)
-    assert [schedule(step) for step in (1, 2, 3)] == pytest.approx(
-        [1 + math.sqrt(0.5), 1.0, 1 - math.sqrt(0.5)], rel=1e-15
+@pytest.mark.parametrize("warmup_steps", [0, 1])
+def test_cosine_without_warm_up_starts_at_the_peak_and_no_step_is_taken_in_vain(warmup_steps: int) -> None:
+    schedule = CosineSchedule(peak=2.0, total_steps=4, warmup_steps=warmup_steps)
+    assert [schedule(step) for step in (1, 2, 3, 4)] == pytest.approx(
+        [2.0, 1 + math.sqrt(0.5), 1.0, 1 - math.sqrt(0.5)], rel=1e-15
     )
-    assert schedule(4) == 0.0
-    assert CosineSchedule(peak=2.0, total_steps=1)(1) == 0.0
+    assert schedule(5) == 0.0
+
+
+def test_a_run_of_one_step_takes_it_at_the_peak() -> None:
+    assert CosineSchedule(peak=2.0, total_steps=1)(1) == 2.0
 
 
 def test_schedules_with_the_same_settings_are_equal() -> None:
