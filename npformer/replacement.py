@@ -24,23 +24,37 @@ def replacement(path: Path) -> Iterator[BinaryIO]:
     ...     [(each.name, each.read_text()) for each in Path(folder).iterdir()]
     [('new.txt', 'all of it')]
     """
-    hidden = path.parent / f"{_prefix(path)}{secrets.token_hex(4)}.tmp"
-    try:
+    target = path.resolve()  # where path is a link, the file that it leads to
+    hidden = target.parent / f"{_prefix(target)}{secrets.token_hex(4)}.tmp"
+    with naming(path):
         file = hidden.open("xb")
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None  # nobody knows the hidden file's name
     try:
-        with file:
+        try:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
+            with naming(path):
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with naming(path):  # writes what is left, if the block failed
+                file.close()
+        with naming(path):
+            hidden.replace(target)
     finally:
         hidden.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give errors of a file the name that its user knows; those of writing have none, others that of a hidden file."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove the hidden files that were to become the one at path, from processes that were killed while writing."""
+    path = path.resolve()
     for leftover in path.parent.glob(f"{_prefix(path)}*.tmp"):
         leftover.unlink(missing_ok=True)
 

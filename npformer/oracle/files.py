@@ -16,7 +16,7 @@ from npformer.component import Array
 from npformer.oracle.declared import UnfitError, check_arrays, flaw_of_path, quoted
 from npformer.oracle.npz_file import read_npz, write_npz
 from npformer.oracle.safetensors_file import read_safetensors, write_safetensors
-from npformer.replacement import replacement
+from npformer.replacement import naming, replacement
 from npformer.shapes import check_count, check_flag, describe
 
 DEFAULT_LIMIT = 8 * 2**30
@@ -99,7 +99,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
     """
     path, suffix = _check_path(path)
     ready = check_arrays(arrays)
-    with replacement(path) as file:
+    with replacement(path) as file, naming(path):
         if suffix == ".npz":
             write_npz(file, ready)
         else:
