@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,11 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_bench(commands)
     add_exercise(commands)
     add_train(commands)
-    options = parser.parse_args(arguments)
-    if sys.stdout is None:  # it was closed; whatever is opened next would take its place
-        with Path(os.devnull).open("w", encoding="utf-8") as nothing, redirect_stdout(nothing):
-            return _finish(options)
-    return _finish(options)
+    with ExitStack() as stack:
+        for stream, redirect in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
+            if stream is None:  # it was closed; whatever is opened next would take its place
+                nothing = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(redirect(nothing))
+        return _finish(parser.parse_args(arguments))
 
 
 def _finish(options: argparse.Namespace) -> int:
@@ -64,13 +65,12 @@ def _finish(options: argparse.Namespace) -> int:
         status: int = options.run(options)
         sys.stdout.flush()
     except MemoryError:
-        print(f"npformer {options.command}: there is not enough memory for these sizes", file=sys.stderr)
-        return BAD_USAGE
+        return complain(options.command, "there is not enough memory for these sizes")
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left cannot be printed
-        if not isinstance(error, BrokenPipeError):  # the reader, such as head, has gone, and wants no more
-            print(f"npformer {options.command}: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return BAD_USAGE
+        if isinstance(error, BrokenPipeError):  # the reader, such as head, has gone, and wants no more
+            return BAD_USAGE
+        return complain(options.command, f"the output cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 BAD_USAGE = 2
 
 
 def complain(command: str, message: str) -> int:
-    """Print a message as one line on stderr, and return the exit status of bad usage."""
-    print(f"npformer {command}: {' '.join(message.split())}", file=sys.stderr)
+    """Print a message as one line on stderr, if that can be written, and return the exit status of bad usage."""
+    with suppress(OSError):
+        print(f"npformer {command}: {' '.join(message.split())}", file=sys.stderr)
     return BAD_USAGE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -116,6 +117,7 @@ def check_count(name: str, value: int, least: float = 1) -> int:
     """Check for a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be a whole number, but it is {describe(value)}")
+    _check_size(name, value)
     if value < least:
         raise ValueError(f"{name} must be at least {least}, but it is {value}")
     return int(value)
@@ -134,10 +136,20 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
     """Check for a finite real number in [low, high), or in (low, high)."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, but it is {describe(value)}")
+    _check_size(name, value)
     if not (low < value < high or (value == low and not open_low)):
         interval = f"{'(' if open_low else '['}{low:g}, {high:g})"
         raise ValueError(f"{name} must lie in {interval}, but it is {value}")
     return float(value)
+
+
+def _check_size(name: str, value: float) -> None:
+    """Check that a whole number, which has no limit in Python, is one that can be computed with."""
+    try:
+        float(value)
+    except OverflowError:
+        largest = sys.float_info.max
+        raise ValueError(f"{name} must lie within {-largest:.1e} and {largest:.1e}, but it is beyond that") from None
 
 
 def check_flag(name: str, value: bool) -> bool:

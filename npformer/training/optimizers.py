@@ -133,7 +133,8 @@ class AdamW(Adam):
         parameter ← parameter - learning_rate · weight_decay · parameter
 
     and then Adam's step. The decay is no part of the gradient: Adam would divide it by the root mean square too. As in
-    PyTorch, every array decays, biases and norms as well, and a schedule acts on both parts.
+    PyTorch, every array decays, biases and norms as well, and the decay is multiplied by the whole learning rate; in
+    the paper, by the factor of the schedule alone.
 
     Parameters
     ----------

@@ -64,6 +64,8 @@ BAD_CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: NoamSchedule(8, 10, -1.0), "factor must lie in"),
     (lambda: NoamSchedule(8, 10)(0), "step must be at least 1, but it is 0"),
     (lambda: NoamSchedule(8, 10)(ANYTHING["float"]), "step must be a whole number, but it is a float"),
+    (lambda: NoamSchedule(8, 10)(10**5000), "step must lie within .* but it is beyond that"),
+    (lambda: CosineSchedule(10**400, 10), "peak must lie within .* but it is beyond that"),
     (lambda: CosineSchedule(math.nan, 10), "peak must lie in"),
     (lambda: CosineSchedule(ANYTHING["text"], 10), "peak must be a number, but it is a str"),
     (lambda: CosineSchedule(0.1, 0), "total_steps must be at least 1, but it is 0"),
