@@ -59,7 +59,10 @@ def test_a_built_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     plugin = "npformer_pytest.py"
     assert {name.split("/")[0] + "/" * ("/" in name) for name in names} == {"npformer/", plugin, metadata}
     assert {"npformer/py.typed", metadata + "licenses/LICENSE"} <= set(names)
-    assert set(names) >= {f"npformer/{path.name}" for path in (ROOT / "npformer").glob("*.py")}
+    package = [path for path in (ROOT / "npformer").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {"digits.csv.gz", "digits.txt"} <= {path.name for path in package}  # the data, and who made them
+    inside = {path.relative_to(ROOT).as_posix() for path in package}
+    assert set(names) >= inside - {f"npformer/pytest_plugin/{plugin}"}
 
 
 def test_the_top_level_holds_what_belongs_there() -> None:
