@@ -9,7 +9,7 @@ import numpy as np
 
 from npformer.component import Array, Tree
 from npformer.shapes import check_number
-from npformer.training.gradients import largest_entry, named_gradients
+from npformer.training.gradients import named_gradients
 
 
 def global_norm(grads: Tree) -> float:
@@ -56,11 +56,11 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, float]:
 
 
 def _largest_and_norm(grads: Tree) -> tuple[float, float]:
-    arrays = named_gradients(grads).values()
-    largest = max(map(largest_entry, arrays), default=0.0)
+    arrays, largest_entries = named_gradients(grads)
+    largest = max(largest_entries.values(), default=0.0)
     if largest == 0:
         return 0.0, 0.0
-    norm = largest * math.sqrt(sum(_sum_of_squares(grad, largest) for grad in arrays))
+    norm = largest * math.sqrt(sum(_sum_of_squares(grad, largest) for grad in arrays.values()))
     if norm == math.inf:
         raise ValueError(f"grads must have a norm below {np.finfo(np.float64).max:.1e}, but it is beyond that")
     return largest, norm

@@ -10,21 +10,24 @@ from npformer.component import Array, Tree, flatten
 from npformer.shapes import check_floats, check_tree
 
 
-def named_gradients(grads: Tree) -> dict[str, Array]:
-    """Return the gradients under dotted names; TypeError or ValueError names one that is no array of finite numbers."""
+def named_gradients(grads: Tree) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return the gradients under dotted names, and the largest absolute entry of each.
+
+    TypeError or ValueError names one that is no array of finite numbers.
+    """
     check_tree("grads", grads)
     named = {name: np.asarray(grad) if isinstance(grad, np.floating) else grad for name, grad in flatten(grads).items()}
-    for name, grad in named.items():
-        check_finite(f"grads.{name}", grad)
-    return named
+    return named, {name: check_finite(f"grads.{name}", grad) for name, grad in named.items()}
 
 
-def check_finite(name: str, array: Array) -> None:
-    """Check for a real array without infinities and NaN."""
+def check_finite(name: str, array: Array) -> float:
+    """Return the largest absolute entry of a real array, after checking that none is infinite or NaN."""
     check_real(name, array)
-    if not math.isfinite(largest_entry(array)):
+    largest = max(float(array.max()), -float(array.min()))  # NaN if one is; abs would make a copy
+    if not math.isfinite(largest):
         first = array[~np.isfinite(array)].ravel()[0]
         raise ValueError(f"{name} must be finite, but {first} is among its entries")
+    return largest
 
 
 def check_real(name: str, array: Array) -> None:
@@ -32,8 +35,3 @@ def check_real(name: str, array: Array) -> None:
     check_floats(name, array, "...")
     if array.dtype.kind == "c":
         raise TypeError(f"{name} must be float32 or float64, but its dtype is {array.dtype}")
-
-
-def largest_entry(array: Array) -> float:
-    """Return the largest absolute value, or NaN if there is one; abs would make a copy."""
-    return max(float(array.max()), -float(array.min()))

@@ -47,8 +47,8 @@ class Optimizer(ABC):
         """
         check_number("learning_rate", self.learning_rate, 0)
         check_tree("parameters", parameters)
-        named, gradients = flatten(parameters), named_gradients(grads)
-        self._check(named, gradients)
+        named, (gradients, largest_entries) = flatten(parameters), named_gradients(grads)
+        self._check(named, gradients, largest_entries)
         if self.steps == 0:
             self.memory = {kind: {name: np.zeros_like(p) for name, p in named.items()} for kind in self.memory_names}
         self.steps += 1
@@ -91,7 +91,8 @@ class Optimizer(ABC):
         self.steps = check_count("state.steps", steps, least=1 if given else 0)
         self.memory = memory
 
-    def _check(self, parameters: Arrays, grads: Arrays) -> None:
+    def _check(self, parameters: Arrays, grads: Arrays, largest_entries: Mapping[str, float]) -> None:
+        """Check all before anything is written; the largest entries are those of the gradients."""
         for name, parameter in parameters.items():
             check_real(name, parameter)
             if not parameter.flags.writeable:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from npformer.shapes import check_number, describe
-from npformer.training.gradients import largest_entry
 from npformer.training.optimizer import Arrays, Optimizer
 
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)  # a smaller one would be 0 in float32, and 0 / 0 is no number
@@ -100,10 +100,10 @@ class Adam(Optimizer):
         self.betas = check_number("betas[0]", betas[0], 0, 1), check_number("betas[1]", betas[1], 0, 1)
         self.eps = check_number("eps", eps, SMALLEST_EPS)
 
-    def _check(self, parameters: Arrays, grads: Arrays) -> None:
-        super()._check(parameters, grads)
-        for name, grad in grads.items():
-            limit, largest = math.sqrt(np.finfo(grad.dtype).max), largest_entry(grad)
+    def _check(self, parameters: Arrays, grads: Arrays, largest_entries: Mapping[str, float]) -> None:
+        super()._check(parameters, grads, largest_entries)
+        for name, largest in largest_entries.items():
+            limit = math.sqrt(np.finfo(grads[name].dtype).max)
             if largest > limit:
                 raise ValueError(
                     f"grads.{name} must be at most {limit:.1e}, for its square is taken, but {largest:.1e} is in it"
