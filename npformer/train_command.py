@@ -186,8 +186,9 @@ def _how_to_go_on(options: argparse.Namespace) -> str:
 
 
 def _in_options(sentence: str) -> str:
-    """Return a sentence on a setting as one on its option."""
+    """Return a sentence on an argument as one on its option."""
     from npformer.training.settings import Settings
 
+    options = {name: option(name) for name in ("data", "hold_out", *(each.name for each in fields(Settings)))}
     name, _, rest = sentence.partition(" ")
-    return f"{option(name)} {rest}" if name in {"hold_out", *(each.name for each in fields(Settings))} else sentence
+    return f"{(options | {'folder': 'the folder of --data'}).get(name, name)} {rest}"

@@ -51,17 +51,20 @@ def test_a_disk_that_gets_full_is_one_sentence_and_the_last_checkpoint_stays(
 
 
 BAD_USAGE: list[tuple[list[str], str]] = [
-    (["--data", "cifar"], 'data must be "digits" or "fashion-mnist", but it is \'cifar\''),
+    (["--data", "cifar"], '--data must be "digits" or "fashion-mnist", but it is \'cifar\''),
     (["--data", "fashion-mnist", "a", "b"], "--data must be a name and at most one folder, but fashion-mnist a b are"),
-    (["--data", "digits", "/a"], "folder must be None for digits, which come with this package, but it is /a"),
+    (
+        ["--data", "digits", "/a"],
+        "the folder of --data must be None for digits, which come with this package, but it is /a",
+    ),
     (["--data", "fashion-mnist", "no"], "no folder"),
-    (["--hold-out", "-1"], "hold_out must be at least 0, but it is -1"),
-    (["--hold-out", "1348"], "hold_out must be below the 1,348 images to train on, but it is 1348"),
-    (["--epochs", "0"], "epochs must be at least 1, but it is 0"),
+    (["--hold-out", "-1"], "--hold-out must be at least 0, but it is -1"),
+    (["--hold-out", "1348"], "--hold-out must be below the 1,348 images to train on, but it is 1348"),
+    (["--epochs", "0"], "--epochs must be at least 1, but it is 0"),
     (["--epochs", "x"], "argument --epochs: invalid int value: 'x' (see npformer train --help)"),
-    (["--d-model", "30"], "d_model must be a multiple of num_heads, but d_model=30 and num_heads=4"),
+    (["--d-model", "30"], "--d-model must be a multiple of num_heads, but d_model=30 and num_heads=4"),
     (["--patch-size", "3"], "multiples of patch_size=3, but these are 8 and 8"),
-    (["--learning-rate", "nan"], "learning_rate must lie in (0, inf), but it is nan"),
+    (["--learning-rate", "nan"], "--learning-rate must lie in (0, inf), but it is nan"),
     (["--dropout", "1"], "must lie in [0, 1), but it is 1.0"),
     (["--checkpoint", "run.txt"], "a checkpoint must have the suffix .npz, but it is run.txt"),
     (["--checkpoint", "no/run.npz"], "no/run.npz: No such file or directory"),
