@@ -11,24 +11,27 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LESSONS = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
 
-PLANTED = {  # lesson: a formula of its own, and what is wrongly written in its place
-    "01_masks.py": ("np.where(own_mask, raw_scores, -1e9)", "np.where(own_mask, -1e9, raw_scores)"),
-    "02_attention_by_hand.py": ("math.sqrt(len(q))", "len(q)"),
-    "03_why_divide_by_sqrt_d_k.py": ("divisor in (1, math.sqrt(d_k), d_k)", "divisor in (1, d_k**0.48, d_k)"),
-    "04_softmax_and_layer_norm_backward.py": (
+PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in its place
+    ("01_masks.py", "np.where(own_mask, raw_scores, -1e9)", "np.where(own_mask, -1e9, raw_scores)"),
+    ("02_attention_by_hand.py", "math.sqrt(len(q))", "len(q)"),
+    ("03_why_divide_by_sqrt_d_k.py", "divisor in (1, math.sqrt(d_k), d_k)", "divisor in (1, d_k**0.48, d_k)"),
+    ("03_why_divide_by_sqrt_d_k.py", "grad_scores @ key / divisor(d_k)", "grad_scores @ key"),
+    (
+        "04_softmax_and_layer_norm_backward.py",
         "return rstd * (g - mean(g) - x_hat * mean(g * x_hat))",
         "return rstd * (g - mean(g) - x_hat * mean(g))",
     ),
-    "05_multi_head_attention.py": (
+    (
+        "05_multi_head_attention.py",
         "reshape(B, T, num_heads, d_head).transpose(0, 2, 1, 3)",
         "reshape(B, num_heads, T, d_head)",
     ),
-    "06_residuals_and_norms.py": ("return grad_output + grad_x, grads", "return grad_x, grads"),
-    "07_one_encoder_layer.py": ("grad_weights - delta[:, :, None]", "grad_weights"),
-    "08_gradient_checking.py": ("(above - below) / (2 * h)", "(above - below) / h"),
-    "09_training.py": ("parameter -= 0.03", "parameter -= 0.02"),
-    "10_oracle_for_a_kernel.py": ("weighted_values * rescale[:, None] + powers", "weighted_values + powers"),
-}
+    ("06_residuals_and_norms.py", "return grad_output + grad_x, grads", "return grad_x, grads"),
+    ("07_one_encoder_layer.py", "grad_weights - delta[:, :, None]", "grad_weights"),
+    ("08_gradient_checking.py", "(above - below) / (2 * h)", "(above - below) / h"),
+    ("09_training.py", "parameter -= 0.03", "parameter -= 0.02"),
+    ("10_oracle_for_a_kernel.py", "weighted_values * rescale[:, None] + powers", "weighted_values + powers"),
+]
 
 
 def run(lesson: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -60,9 +63,14 @@ def test_a_lesson_runs_and_ends_in_its_check(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir()), "a lesson leaves nothing behind"
 
 
-@pytest.mark.parametrize("name", LESSONS)
-def test_an_error_in_a_formula_makes_the_lesson_fail(name: str, tmp_path: Path) -> None:
-    right, wrong = PLANTED[name]
+def test_an_error_is_planted_in_every_lesson() -> None:
+    assert sorted({name for name, _, _ in PLANTED}) == LESSONS
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"), PLANTED, ids=[f"{name[:2]}: {wrong}" for name, _, wrong in PLANTED]
+)
+def test_an_error_in_a_formula_makes_the_lesson_fail(name: str, right: str, wrong: str, tmp_path: Path) -> None:
     text = (EXAMPLES / name).read_text(encoding="utf-8")
     assert text.count(right) == 1
     lesson = tmp_path / name
