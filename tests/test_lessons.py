@@ -27,6 +27,7 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
         "reshape(B, num_heads, T, d_head)",
     ),
     ("06_residuals_and_norms.py", "return grad_output + grad_x, grads", "return grad_x, grads"),
+    ("06_residuals_and_norms.py", "x.mean(1, keepdims=True)) / rms(x)", "x.mean(2, keepdims=True)) / rms(x)"),
     ("07_one_encoder_layer.py", "grad_weights - delta[:, :, None]", "grad_weights"),
     ("08_gradient_checking.py", "(above - below) / (2 * h)", "(above - below) / h"),
     ("09_training.py", "parameter -= 0.03", "parameter -= 0.02"),
