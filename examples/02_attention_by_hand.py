@@ -5,8 +5,9 @@
 #
 #     output = softmax(query keyᵀ / √d_k) value
 #
-# Here it is computed on paper for the sentence "cats chase mice": every number stands in the text before the code
-# prints it. At the end npformer gives the same numbers. Take a pencil; the calculator is needed only for exp.
+# Here it is computed on paper for the sentence "cats chase mice": every entry of every matrix stands in the text
+# before the code prints it. At the end npformer gives the same numbers. Take a pencil and cover the tables; the
+# calculator is needed only for exp, and for what comes after it.
 
 # %%
 import math
@@ -56,7 +57,13 @@ compare("x", x, [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 1]])
 # - Values: two numbers. The value need not be as long as query and key.
 #
 # On paper, one entry in full: the query of "cats" has the verb entry 2·1 + 0·0 + 0·1 + 0·0 = 2. The value of "cats" has
-# the second entry 0·1 + 1·0 + 3·1 - 1·0 = 3.
+# the second entry 0·1 + 1·0 + 3·1 - 1·0 = 3. All of them:
+#
+# | word | query | key | value |
+# | --- | --- | --- | --- |
+# | cats | 1, 2, 0, 0 | 2, 0, 2, 0 | 1, 3 |
+# | chase | 0, 0, 2, 1 | 0, 2, 0, 0 | 2, 1 |
+# | mice | 0, 2, 0, 0 | 2, 0, 0, 2 | 1, -1 |
 
 # %%
 W_query = np.array(
@@ -85,6 +92,12 @@ compare("value", value, [[1, 3], [2, 1], [1, -1]])
 # - with the key of mice: 0·2 + 0·0 + 2·0 + 1·2 = 2
 #
 # All of them are divided by √d_k = √4 = 2. Lesson 3 measures why.
+#
+# | query | with the keys of cats, chase, mice | divided by 2 |
+# | --- | --- | --- |
+# | cats | 2, 4, 2 | 1, 2, 1 |
+# | chase | 4, 0, 2 | 2, 0, 1 |
+# | mice | 0, 4, 0 | 0, 2, 0 |
 
 # %%
 products = query @ key.T
@@ -118,7 +131,14 @@ compare("weights", weights, [[0.2119, 0.5761, 0.2119], [0.6652, 0.0900, 0.2447],
 # ## 5. Output: the weighted mean of the values
 #
 # On paper, for "chase": 0.6652 · (1, 3) + 0.0900 · (2, 1) + 0.2447 · (1, -1) = (1.0899, 1.8409). The code says 1.0900
-# and 1.8410, because it keeps all decimals of the weights: round at the end, not on the way.
+# and 1.8410, because it keeps all decimals of the weights: round at the end, not on the way. For "cats" and "mice" the
+# second entry comes out as 1: they give the values (1, 3) and (1, -1) the same weight w, and 3w + (1 - 2w) - w = 1.
+#
+# | word | output |
+# | --- | --- |
+# | cats | 1.5761, 1.0000 |
+# | chase | 1.0900, 1.8410 |
+# | mice | 1.7870, 1.0000 |
 
 # %%
 output = weights @ value
@@ -129,6 +149,13 @@ compare("output = weights value", output, [[1.5761, 1.0], [1.0900, 1.8410], [1.7
 #
 # With the mask of lesson 1, "cats" sees only itself, and "chase" sees "cats" and itself. On paper: the first row is
 # 1, 0, 0; the second has 7.3891 / 8.3891 = 0.8808 and 1 / 8.3891 = 0.1192; "mice", the last word, sees all, as before.
+# The output of "chase" is 0.8808 · (1, 3) + 0.1192 · (2, 1) = (1.1192, 2.7616).
+#
+# | word | weights | output |
+# | --- | --- | --- |
+# | cats | 1, 0, 0 | 1, 3 |
+# | chase | 0.8808, 0.1192, 0 | 1.1192, 2.7616 |
+# | mice | 0.1065, 0.7870, 0.1065 | 1.7870, 1.0000 |
 
 # %%
 masked_output, masked_weights = attention(query, key, value, mask=subsequent_mask(3)[0])

@@ -95,3 +95,15 @@ def test_prose_is_comments_and_code_is_not(name: str) -> None:
     for kind, lines in every:
         comments = [line == "#" or line.startswith("# ") for line in lines]
         assert all(comments) if kind else not all(comments)
+
+
+def test_attention_by_hand_prints_no_number_that_its_text_has_not_said(tmp_path: Path) -> None:
+    lesson = EXAMPLES / "02_attention_by_hand.py"
+    tables = "\n".join(re.findall(r"^# \| (.*) \|$", lesson.read_text(encoding="utf-8"), flags=re.M))
+    printed = run(lesson, tmp_path).stdout
+    for word in ("cats", "chase", "mice"):
+        said = [re.findall(r"-?[\d.]+", row) for row in re.findall(rf"^{word} \|(.*)$", tables, flags=re.M)]
+        rows = [row.split() for row in re.findall(rf"^  {word} (.*)$", printed, flags=re.M)]
+        assert [float(number) for row in said for number in row] == [float(number) for row in rows for number in row]
+        # x 4, query 4, key 4, value 2; products 3, scores 3; exp 3, sum 1, weights 3; output 2; causal 3 and 2
+        assert sum(map(len, rows)) == 34
