@@ -21,10 +21,11 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
         "return rstd * (g - mean(g) - x_hat * mean(g * x_hat))",
         "return rstd * (g - mean(g) - x_hat * mean(g))",
     ),
+    ("05_multi_head_attention.py", "(1 - a) * after", "(1 + a) * after"),
     (
         "05_multi_head_attention.py",
-        "reshape(B, T, num_heads, d_head).transpose(0, 2, 1, 3)",
-        "reshape(B, num_heads, T, d_head)",
+        "reshape(B, T, num_heads, d_model // num_heads).transpose(0, 2, 1, 3)",
+        "reshape(B, num_heads, T, d_model // num_heads)",
     ),
     ("06_residuals_and_norms.py", "return grad_output + grad_x, grads", "return grad_x, grads"),
     ("06_residuals_and_norms.py", "x.mean(1, keepdims=True)) / rms(x)", "x.mean(2, keepdims=True)) / rms(x)"),
