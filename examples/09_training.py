@@ -8,6 +8,7 @@
 # The digits come with npformer: 1,797 images of 8 × 8 pixels (Alpaydin and Kaynak 1998), three quarters to learn from.
 
 # %%
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -96,16 +97,16 @@ assert np.log(10) < by_hand[0] < 4, "random logits are a bit worse than no opini
 # %% [markdown]
 # ## The run
 #
-# 10 epochs: in each, all images once, in batches of 64 and in a new order. Optimizer: AdamW (Loshchilov and Hutter
-# 2019). The learning rate climbs for an epoch and then falls along half a cosine. Gradients whose common norm is above
-# 1 are scaled down to 1. float32, because it is faster and exact enough to learn with.
+# 10 epochs: in each, all images once, in a new order and in batches of 64 (the last one has 60). Optimizer: AdamW
+# (Loshchilov and Hutter 2019). The learning rate climbs for an epoch and then falls along half a cosine. Gradients
+# whose common norm is above 1 are scaled down to 1. float32, because it is faster and exact enough to learn with.
 #
 # Every random number comes from a seed of its own (the order of an epoch from the epoch, the dropout masks of a step
 # from the step), so that the run can be repeated.
 
 # %%
 EPOCHS, BATCH, PEAK = 10, 64, 6e-3
-steps_per_epoch = len(images) // BATCH
+steps_per_epoch = -(-len(images) // BATCH)  # rounded up
 
 
 def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -117,8 +118,18 @@ def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             yield small[chosen], labels[chosen]
 
 
+epoch = list(itertools.islice(batches(), steps_per_epoch))
+seen_images, seen_labels = (np.concatenate(each) for each in zip(*epoch, strict=True))
+assert [len(targets) for _, targets in epoch] == 17 * [64] + [60]
+assert np.array_equal(np.unique(seen_images, axis=0), np.unique(images.astype(np.float32), axis=0))
+assert np.array_equal(np.bincount(seen_labels), np.bincount(labels))
+
+
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((logits.argmax(-1) == labels).mean())
+
+
+assert accuracy(np.array([[2.0, 1.0], [1.0, 2.0], [0.0, 1.0], [3.0, 1.0]]), np.array([0, 0, 1, 1])) == 0.5
 
 
 def run(model: ImageClassifier) -> Iterator[Step]:
@@ -148,15 +159,22 @@ for step in run(model):
         print(f"{epoch:5} {loss_mean:8.3f} {seen:10.3f} {norm:15.2f} {step.learning_rate:15.5f} {held_out:19.3f}")
 
 # %% [markdown]
-# How to read it. The loss starts near log(10) and falls; the first epoch is the warm-up, when the learning rate is
-# still small. The accuracies are of different things: the first is measured during training, with dropout on, and on
-# average half an epoch earlier; the second is of images that the model never learns from. At the end the learning rate
-# is 0 and the numbers stand still.
+# How to read it. Each number of an epoch is a mean over its steps. The first losses lie above log(10) = 2.303: random
+# logits are worse than no opinion, on every batch. Within the first epoch, the warm-up, the model unlearns them, and
+# the mean of that epoch is about log(10); then the loss falls. The accuracies are of different things: the first is
+# measured during training, with dropout on, and on average half an epoch earlier; the second is of images that the
+# model never learns from. At the end the learning rate is 0 and the accuracy held out stands still.
 
 # %%
-losses = [row[0] for row in rows]
+losses, no_opinion = [row[0] for row in rows], np.log(10)
+first_losses = [each[0] for each in history[:steps_per_epoch]]
+print(f"losses of the first three steps {first_losses[0]:.2f}, {first_losses[1]:.2f}, {first_losses[2]:.2f};", end=" ")
+print(f"of the last one in the first epoch {first_losses[-1]:.2f}; log(10) is {no_opinion:.2f}")
+assert np.min(first_losses[:3]) > no_opinion + 0.2
+assert first_losses[-1] < no_opinion - 0.2
+assert abs(losses[0] - no_opinion) < 0.2
 assert losses[0] > 3 * losses[3], "most is learned in the first epochs"
-assert losses[-1] < 0.3
+assert losses[-1] < 0.2
 assert abs(rows[-1][3] - rows[-2][3]) < 0.02, "the last epoch changes little"
 
 # %% [markdown]
@@ -188,7 +206,7 @@ for name, (last_loss, held_out) in scores.items():
 print(f"cosine of the angle between the two gradients before the first step: {cosine:.3f}")
 
 assert cosine > 0.5, "the wrong gradient still points downhill"
-assert scores["wrong"][1] > 0.9, "the model with the wrong backward learns as well"
+assert abs(scores["wrong"][1] - scores["right"][1]) < 0.03, "the model with the wrong backward learns as well"
 assert verdicts == {"right": "PASS", "wrong": "FAIL"}
 
 # %% [markdown]
@@ -198,7 +216,8 @@ assert verdicts == {"right": "PASS", "wrong": "FAIL"}
 # ## The check
 #
 # The test images, for the first and only time. Another machine may round otherwise, and a run of float32 numbers then
-# takes another way; the bound leaves room for that.
+# takes another way. Fourteen runs whose first weights were moved by 1e-6 of themselves, which is more than rounding
+# does, scored 0.980 to 0.984. With other seeds, which change the weights and the order, it was 0.953 to 0.987.
 
 # %%
 logits = model(digits.test_images.astype(np.float32))
@@ -206,5 +225,6 @@ score = accuracy(logits, digits.test_labels)
 wrong = np.flatnonzero(logits.argmax(-1) != digits.test_labels)
 print(f"\n{len(wrong)} of {len(logits)} test images are read wrongly; the first of them, label and answer:", end=" ")
 print(", ".join(f"{digits.test_labels[i]} as {logits[i].argmax()}" for i in wrong[:8]))
-assert score > 0.92
-print(f"\ncheck: {score:.3f} (must be above 0.92)")
+assert abs(score - (1 - len(wrong) / len(logits))) < 1e-12, "the score counts what is read wrongly"
+assert score > 0.96
+print(f"\ncheck: {score:.3f} (must be above 0.96)")

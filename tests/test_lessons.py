@@ -32,6 +32,8 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
     ("07_one_encoder_layer.py", "grad_weights - delta[:, :, None]", "grad_weights"),
     ("08_gradient_checking.py", "(above - below) / (2 * h)", "(above - below) / h"),
     ("09_training.py", "parameter -= 0.03", "parameter -= 0.02"),
+    ("09_training.py", "order[number * BATCH : (number + 1) * BATCH]", "order[:BATCH]"),
+    ("09_training.py", "return float((logits.argmax(-1) == labels).mean())", "return 1.0"),
     ("10_oracle_for_a_kernel.py", "weighted_values * rescale[:, None] + powers", "weighted_values + powers"),
 ]
 
