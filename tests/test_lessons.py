@@ -31,6 +31,8 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
     ("06_residuals_and_norms.py", "x.mean(1, keepdims=True)) / rms(x)", "x.mean(2, keepdims=True)) / rms(x)"),
     ("07_one_encoder_layer.py", "grad_weights - delta[:, :, None]", "grad_weights"),
     ("08_gradient_checking.py", "(above - below) / (2 * h)", "(above - below) / h"),
+    ("08_gradient_checking.py", "(f(h) - f(0.0)) / h", "(f(h) - f(0.0)) / (1.1 * h)"),
+    ("08_gradient_checking.py", "right(nudged)).sum().imag / 1e-200", "right(nudged)).sum().imag / 1.1e-200"),
     ("09_training.py", "parameter -= 0.03", "parameter -= 0.02"),
     ("09_training.py", "order[number * BATCH : (number + 1) * BATCH]", "order[:BATCH]"),
     ("09_training.py", "return float((logits.argmax(-1) == labels).mean())", "return 1.0"),
