@@ -30,6 +30,7 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
     ("06_residuals_and_norms.py", "return grad_output + grad_x, grads", "return grad_x, grads"),
     ("06_residuals_and_norms.py", "x.mean(1, keepdims=True)) / rms(x)", "x.mean(2, keepdims=True)) / rms(x)"),
     ("07_one_encoder_layer.py", "grad_weights - delta[:, :, None]", "grad_weights"),
+    ("07_one_encoder_layer.py", "on_paper(grad_weight2[0, 0], -0.2881)", "on_paper(grad_weight2[0, 0], -0.2882)"),
     ("08_gradient_checking.py", "(above - below) / (2 * h)", "(above - below) / h"),
     ("08_gradient_checking.py", "(f(h) - f(0.0)) / h", "(f(h) - f(0.0)) / (1.1 * h)"),
     ("08_gradient_checking.py", "right(nudged)).sum().imag / 1e-200", "right(nudged)).sum().imag / 1.1e-200"),
@@ -112,3 +113,27 @@ def test_attention_by_hand_prints_no_number_that_its_text_has_not_said(tmp_path:
         assert [float(number) for row in said for number in row] == [float(number) for row in rows for number in row]
         # x 4, query 4, key 4, value 2; products 3, scores 3; exp 3, sum 1, weights 3; output 2; causal 3 and 2
         assert sum(map(len, rows)) == 34
+
+
+def test_what_one_encoder_layer_checks_by_hand_is_worked_out_in_its_text() -> None:
+    every = cells((EXAMPLES / "07_one_encoder_layer.py").read_text(encoding="utf-8"))
+    checked = 0
+    for (_, prose), (_, code) in zip(every[::2], every[1::2], strict=True):
+        said = re.findall(r"-?\d+(?:\.\d+)?", "\n".join(prose))
+        for call in re.findall(r"^on_paper\((.*)\)", "\n".join(code), flags=re.M):
+            numbers = re.findall(r"(?<=, )-?\d+\.\d+", call)
+            assert numbers
+            assert {float(number) for number in numbers} <= {float(number) for number in said}, call
+            checked += len(numbers)
+    assert checked > 60
+
+
+def test_the_sums_that_one_encoder_layer_does_on_paper_are_right() -> None:
+    lesson = (EXAMPLES / "07_one_encoder_layer.py").read_text(encoding="utf-8")
+    prose = " ".join(" ".join(line.lstrip("# ") for line in lines) for kind, lines in cells(lesson) if kind)
+    sums = re.findall(r"([-(\d√][-+·/()√ \d.]*[·/+√-][-+·/()√ \d.]*) = (-?\d+\.\d+)", prose)
+    assert len(sums) > 40
+    for by_hand, result in sums:
+        spelt = re.sub(r"√([\d.]+)", r"\1**0.5", by_hand).replace("·", "*")
+        exact = eval(re.sub(r"(?<=\d) (?=\()", "*", spelt))
+        assert abs(exact - float(result)) <= 0.5001e-4, f"{by_hand} = {exact}, not {result}"
