@@ -110,8 +110,9 @@ finance, river = (
     table[[vocabulary.index(word) for word in sentence.split()]][None]  # (1, T, d_model)
     for sentence in ("bank lends money", "bank grows reeds")
 )
-both_sides = np.abs(encoder(finance) - encoder(river))[0, 0].max()
-left_only = np.abs(encoder(finance, mask=subsequent_mask(3)) - encoder(river, mask=subsequent_mask(3)))[0, 0].max()
+both_sides, left_only = (
+    np.abs(encoder(finance, mask=mask) - encoder(river, mask=mask))[0, 0].max() for mask in (None, subsequent_mask(3))
+)
 print("\nLargest difference between the two encodings of 'bank'")
 print(f"  no mask       {both_sides:.3f}")
 print(f"  causal mask   {left_only:.3f}")
@@ -192,7 +193,7 @@ embedded = rng.standard_normal((10, 16))[batch]
 padded = encoder(embedded, mask=no_padding)[1, :2]
 alone = encoder(embedded[1:, :2])[0]  # the same two words in a batch of their own, without padding
 forgotten = encoder(embedded)[1, :2]
-off_padded, off_forgotten = np.abs(padded - alone).max(), np.abs(forgotten - alone).max()
+off_padded, off_forgotten = (np.abs(encoding - alone).max() for encoding in (padded, forgotten))
 print("\nDifference from the encoding of the short sentence on its own")
 print(f"  padded, with the mask      {off_padded:.1e}")
 print(f"  padded, mask forgotten     {off_forgotten:.1e}")

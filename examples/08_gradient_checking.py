@@ -66,23 +66,31 @@ assert np.max(errors["complex step"][8:]) < 1e-14, "the complex step is exact fo
 
 # %% [markdown]
 # The complex step needs a forward that treats complex numbers by the same formula as real ones. `np.abs`,
-# `np.linalg.norm` and `.var()` drop the imaginary part, and the slope is 0.0, without a warning. `check_gradients` has
-# a central difference beside it that tells, and takes extrapolated differences then.
+# `np.linalg.norm` and `.var()` drop the imaginary part, and the slope is 0.0, without a warning. The root of a sum of
+# squares keeps it. `check_gradients` has a central difference beside it that tells, and takes extrapolated differences
+# then.
 
 # %%
 vector, along = np.array([[3.0, 4.0]]), np.array([[1.0, 0.0]])
 lengths = functools.partial(np.linalg.norm, axis=-1)  # the slope along the first axis is 3/5
-by_complex_step = lengths(vector + 1e-200j * along).imag[0] / 1e-200
+by_norm, by_root = (
+    length(vector + 1e-200j * along).imag[0] / 1e-200 for length in (lengths, lambda x: np.sqrt((x * x).sum(axis=-1)))
+)
 report = check_gradients((lengths, lambda grad_output, x: grad_output[:, None] * x / lengths(x)[:, None]), vector)
 by, verdict = report.checks[0].method, report.verdict
-print(f"\nslope of a length, in truth 0.6: complex step {by_complex_step:.1f}; check_gradients: {verdict}, by {by}")
-assert (by_complex_step, verdict, by) == (0.0, "PASS", "differences")
+print(
+    f"\nslope of a length, in truth 0.6: complex step {by_norm:.1f} by np.linalg.norm, {by_root:.1f} by a root;",
+    end=" ",
+)
+print(f"check_gradients: {verdict}, by {by}")
+assert (by_norm, verdict, by) == (0.0, "PASS", "differences")
+assert abs(by_root - 0.6) < 1e-15
 
 # %% [markdown]
 # ## The usual checker
 #
 # Central differences with h = 1e-5, entry by entry, and one of the two usual criteria: "absolute", with the defaults
-# of `torch.autograd.gradcheck`, or "relative".
+# of `torch.autograd.gradcheck`, or "relative". By both it accepts a right softmax.
 
 
 # %%
@@ -104,6 +112,13 @@ def accepts(criterion: str, ours: np.ndarray, slopes: np.ndarray) -> bool:
     relative = 1e-5 * (np.abs(ours) + np.abs(slopes))
     return bool((difference <= (relative if criterion == "relative" else 1e-5 + 1e-3 * np.abs(slopes))).all())
 
+
+x, cotangent = rng.standard_normal((2, 2, 5))
+softmax = Softmax()
+ours, _ = softmax.backward(cotangent, softmax.forward(x)[1])
+slopes = differences(softmax, [x], cotangent, x)
+assert accepts("absolute", ours, slopes)
+assert accepts("relative", ours, slopes)
 
 verdicts = {}  # trap: whether the backward is right, whether the usual checker accepts it, and npformer's verdict
 
@@ -194,7 +209,9 @@ class MeanSquareWithoutTwo(Component):
 small_errors = 1e-3 * rng.standard_normal(500)
 mean_square, one = MeanSquareWithoutTwo(), np.array(1.0)
 ours, _ = mean_square.backward(one, mean_square.forward(small_errors)[1])
-usual = accepts("absolute", ours, differences(mean_square, [small_errors], one, small_errors))
+slopes = differences(mean_square, [small_errors], one, small_errors)
+assert np.abs(slopes - 2 * ours).max() < 1e-12, "off by half"
+usual = accepts("absolute", ours, slopes)
 verdicts["4 absolute tolerance"] = False, usual, check_gradients(mean_square, small_errors).verdict
 
 # %% [markdown]

@@ -205,7 +205,9 @@ for name, (last_loss, held_out) in scores.items():
     print(f"{name:<10}{last_loss:23.3f} {held_out:19.3f}   {verdicts[name]}")
 print(f"cosine of the angle between the two gradients before the first step: {cosine:.3f}")
 
-assert cosine > 0.5, "the wrong gradient still points downhill"
+assert scores["right"][0] == losses[-1]
+assert abs(scores["wrong"][0] - scores["right"][0]) < 0.05
+assert 0.5 < cosine < 1, "the wrong gradient still points downhill"
 assert abs(scores["wrong"][1] - scores["right"][1]) < 0.03, "the model with the wrong backward learns as well"
 assert verdicts == {"right": "PASS", "wrong": "FAIL"}
 

@@ -13,6 +13,7 @@ LESSONS = sorted(path.name for path in EXAMPLES.glob("[0-9]*.py"))
 
 PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in its place
     ("01_masks.py", "np.where(own_mask, raw_scores, -1e9)", "np.where(own_mask, -1e9, raw_scores)"),
+    ("01_masks.py", "encoding - alone", "encoding + alone"),
     ("02_attention_by_hand.py", "math.sqrt(len(q))", "len(q)"),
     ("03_why_divide_by_sqrt_d_k.py", "divisor in (1, math.sqrt(d_k), d_k)", "divisor in (1, d_k**0.48, d_k)"),
     ("03_why_divide_by_sqrt_d_k.py", "grad_scores @ key / divisor(d_k)", "grad_scores @ key"),
@@ -34,6 +35,7 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
     ("08_gradient_checking.py", "(above - below) / (2 * h)", "(above - below) / h"),
     ("08_gradient_checking.py", "(f(h) - f(0.0)) / h", "(f(h) - f(0.0)) / (1.1 * h)"),
     ("08_gradient_checking.py", "right(nudged)).sum().imag / 1e-200", "right(nudged)).sum().imag / 1.1e-200"),
+    ("08_gradient_checking.py", "np.asarray((x * x).mean())", "np.asarray((x / x).mean())"),
     ("09_training.py", "parameter -= 0.03", "parameter -= 0.02"),
     ("09_training.py", "order[number * BATCH : (number + 1) * BATCH]", "order[:BATCH]"),
     ("09_training.py", "return float((logits.argmax(-1) == labels).mean())", "return 1.0"),
