@@ -108,6 +108,9 @@ softmax_mistakes = {
     "zeros": lambda g, x: np.zeros_like(x),
 }
 compare_mistakes(softmax_mistakes, softmax_backward, rows)
+for row in rows:
+    wrong = np.stack([softmax_mistakes["only the diagonal of J"](unit, row) for unit in np.eye(4)])
+    assert np.abs(wrong - np.diag(np.diag(jacobian_by_complex_step(softmax, row)))).max() < 1e-15  # entries below 1/4
 for blind in ("the wrong sign", "zeros"):  # what ones cannot see
     assert np.abs(softmax_mistakes[blind](np.ones_like(rows), rows)).max() < 1e-14
 
@@ -193,8 +196,9 @@ assert np.abs(jacobian @ x_hat - left_by_eps).max() < 1e-14  # stretching change
 # %% [markdown]
 # ## Layer normalisation: the mistakes
 #
-# The first two forget a path. The other two are right as long as the weight is 1, which is how every layer starts: a
-# check has to draw the weights at random first.
+# The first two forget a path: they are the gradients of another function, in which mean or rstd is a constant. The
+# other two are right as long as the weight is 1, which is how every layer starts: a check has to draw the weights at
+# random first.
 
 # %%
 rows = rng.standard_normal((3, n))
@@ -207,6 +211,13 @@ layer_norm_mistakes = {
     "weight forgotten": lambda g, x, weight: backward_short(g, x, np.ones(n)),
 }
 compare_mistakes(layer_norm_mistakes, backward_short, rows, weight)
+row, mean_of_row, rstd_of_row = rows[0], mean(rows[0]), x_hat_and_rstd(rows[0])[1]
+for name, with_a_constant in (
+    ("without the path through mean", lambda x: weight * (x - mean_of_row) * x_hat_and_rstd(x)[1]),
+    ("without the path through rstd", lambda x: weight * (x - mean(x)) * rstd_of_row),
+):
+    of_another = grad_y @ jacobian_by_complex_step(with_a_constant, row)
+    assert relative_error(layer_norm_mistakes[name](grad_y, row, weight), of_another) < 1e-14  # rounding, as below
 for hidden in ("weight outside the means", "weight forgotten"):  # what a weight of 1 does not show
     assert (layer_norm_mistakes[hidden](rows, rows, np.ones(n)) == backward_short(rows, rows, np.ones(n))).all()
 

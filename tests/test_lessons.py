@@ -24,6 +24,11 @@ PLANTED = [  # a lesson, a formula of its own, and what is wrongly written in it
     ),
     ("05_multi_head_attention.py", "(1 - a) * after", "(1 + a) * after"),
     (
+        "04_softmax_and_layer_norm_backward.py",
+        "backward_short(g, x, weight) + x_hat_and_rstd(x)[1]",
+        "backward_short(g, x, weight) - x_hat_and_rstd(x)[1]",
+    ),
+    (
         "05_multi_head_attention.py",
         "reshape(B, T, num_heads, d_model // num_heads).transpose(0, 2, 1, 3)",
         "reshape(B, num_heads, T, d_model // num_heads)",
