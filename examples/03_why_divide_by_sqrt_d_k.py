@@ -110,8 +110,8 @@ assert np.ptp([entropy[d_k, "√d_k"] for d_k in sizes]) < 0.1
 # ## What it does to the gradient of the scores
 #
 # The softmax's Jacobian is w_i (1 if i = j, else 0) - w_i w_j (lesson 4). Where one weight is nearly 1 and the rest
-# nearly 0, every entry is nearly 0: whatever the loss asks for, hardly anything arrives at the scores. So much for the
-# thought. Here is the typical query, the median, and how its row of scores fares with and without the division:
+# nearly 0, every entry is nearly 0: whatever the loss asks for, hardly anything arrives at the scores. Measured for the
+# typical query, the median, with and without the division:
 
 # %%
 show("Median length of the gradient of a query's scores", of_scores, ".1e")
