@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from npformer.component import Array, Tree
+from npformer.shapes import check_part
 from npformer.training.clipping import global_norm
 from npformer.training.loop import Step
 
@@ -45,12 +46,14 @@ class History:
         return len(self.loss)
 
     def append(self, step: Step) -> None:
-        """Add a step of an ImageClassifier."""
+        """Add a step of an ImageClassifier; TypeError, and nothing is added, if it is of another model."""
+        check_part("step", step, Step)
+        norms = norms_by_layer(step.grads)
         self.loss.append(step.loss)
         self.accuracy.append(float(np.mean(step.output.argmax(-1) == step.targets)))
         self.learning_rate.append(step.learning_rate)
         self.grad_norm.append(step.grad_norm)
-        for layer, norm in norms_by_layer(step.grads).items():
+        for layer, norm in norms.items():
             self.grad_norms.setdefault(layer, []).append(norm)
 
     def arrays(self) -> dict[str, Array]:
@@ -79,8 +82,16 @@ class History:
 
 
 def norms_by_layer(grads: Tree) -> dict[str, float]:
-    """Return the norm of the gradients of each layer of an ImageClassifier, from the embedding to the head."""
-    encoder = grads["encoder"]
+    """Return the norm of the gradients of each layer of an ImageClassifier, from the embedding to the head.
+
+    TypeError if they are those of another model.
+    """
+    encoder = grads.get("encoder")
+    if not ({"embedding", "head"} <= grads.keys() and isinstance(encoder, Mapping) and "layers" in encoder):
+        raise TypeError(
+            "step must be of an ImageClassifier, with gradients of embedding, encoder.layers and head, "
+            f"but its gradients are {', '.join(grads) or 'none'}"
+        )
     layers = {"embedding": grads["embedding"]}
     layers |= {f"layers.{index}": layer for index, layer in sorted(encoder["layers"].items(), key=_by_number)}
     layers |= {"norm": encoder["norm"]} if "norm" in encoder else {}
