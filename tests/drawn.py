@@ -7,6 +7,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -38,6 +39,12 @@ def colour_at(figure: Figure, pixels: npt.NDArray[np.uint8], x: float, y: float)
     """Return the red, green and blue of the pixel at a point in the coordinates of the first axes."""
     across, up = figure.axes[0].transData.transform((x, y))
     return tuple(int(part) for part in pixels[len(pixels) - 1 - int(up), int(across), :3])
+
+
+def drawn_ticks(axis: Axis) -> list[float]:
+    """Return where an axis has ticks that are drawn, which those outside its view are not."""
+    low, high = sorted(axis.get_view_interval())
+    return [float(place) for place in axis.get_majorticklocs() if low <= place <= high]
 
 
 def labels(axes: Axes) -> tuple[str, str]:

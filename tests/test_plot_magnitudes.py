@@ -69,7 +69,7 @@ def test_depth_is_drawn_as_measured() -> None:
     figure = plot.depth(measured)
     left, right = figure.axes
     assert left.get_title(loc="left") == "Activations"
-    assert right.get_title(loc="left") == "Gradients, which flow from right to left"
+    assert right.get_title(loc="left") == "Gradients, from right to left"
     for axes, what in ((left, "activations"), (right, "gradients")):
         assert labels(axes) == ("layers passed (0 = the input)", "root mean square")
         assert axes.get_yscale() == "log"
@@ -79,6 +79,23 @@ def test_depth_is_drawn_as_measured() -> None:
             np.testing.assert_array_equal(line.get_ydata(), getattr(magnitudes, what))
         looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in axes.get_lines()]
         assert all(len(set(look)) == 2 for look in zip(*looks, strict=True))  # they differ in each of the three
-    legend = left.get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["pre-norm", "post-norm"]
+    assert [line.get_color() for line in legend.get_lines()] == [line.get_color() for line in left.get_lines()]
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [(["_hidden", "b"], ["_hidden", "b"]), (["_hidden"], ["_hidden"]), (["", "$a$"], ["", "$a$"])],
+)
+def test_every_encoder_is_named(names: list[str], written: list[str]) -> None:
+    magnitudes = plot.Magnitudes(np.ones(2), np.ones(2))
+    (legend,) = plot.depth(dict.fromkeys(names, magnitudes)).legends
+    assert [text.get_text() for text in legend.get_texts()] == written
+    assert not any(text.get_parse_math() for text in legend.get_texts())
+
+
+def test_long_names_keep_their_ends() -> None:
+    names = [60 * "e" + ".weight", 60 * "e" + ".bias\n"]
+    (legend,) = plot.depth(dict.fromkeys(names, plot.Magnitudes(np.ones(2), np.ones(2)))).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["eeeeeeeeeee…eeeee.weight", "eeeeeeeeeee…eeeee.bias\\n"]

@@ -8,6 +8,7 @@ import pytest
 from drawn import colour_at, labels, render
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from npformer import PositionalEncoding, plot, subsequent_mask
 from npformer.oracle import load_bert, trace
@@ -48,7 +49,7 @@ def test_the_mask_of_a_decoder_is_lower_triangular_on_the_screen() -> None:
     for query, key in ((0, 19), (0, 1), (7, 8)):
         assert colour_at(figure, pixels, key, query) == GREY
     assert words(axes)[0] == words(axes)[1]
-    assert words(axes)[0][:4] == ["\N{MINUS SIGN}2", "0", "2", "4"]  # the first lies outside, and is not drawn
+    assert words(axes)[0][1:4] == ["0", "2", "4"]  # one before them lies outside, and is not drawn
 
 
 @pytest.mark.parametrize("given", [np.array([[True, False, True]]), np.array([[[[7, 0, 1]]]])])
@@ -82,6 +83,17 @@ def test_every_head_of_a_trained_model_is_drawn_over_the_words() -> None:
     assert (figure.get_supxlabel(), figure.get_supylabel()) == ("key (columns are keys)", "query (rows are queries)")
 
 
+def test_some_heads_are_drawn_under_their_numbers() -> None:
+    weights = np.random.default_rng(0).random((40, 2, 2))
+    weights[0] = 7  # of a head that is not drawn: the scale is that of the others
+    for heads in ([7, 3], (39,), range(4, 6)):
+        *panels, _ = plot.attention_weights(weights, ["le", "chat"], heads=heads).axes
+        assert [panel.get_title() for panel in panels] == [f"head {head}" for head in heads]
+        for panel, head in zip(panels, heads, strict=True):
+            np.testing.assert_array_equal(image(panel), weights[head])
+            assert panel.get_images()[0].get_clim() == (0, weights[list(heads)].max())
+
+
 def test_words_stand_once_at_the_left_and_below() -> None:
     figure = plot.attention_weights(np.random.default_rng(0).random((5, 2, 3)), ["le", "chat"], ["the", "$big$", "cat"])
     render(figure)
@@ -96,7 +108,7 @@ def test_words_stand_once_at_the_left_and_below() -> None:
 
 def test_what_cannot_be_drawn_of_a_word_is_written_otherwise() -> None:
     figure = plot.attention_weights(np.ones((1, 2, 2)) / 2, ["\n\ud800", "o" * 99])
-    assert words(figure.axes[0])[0] == ["\\n\\ud800", "o" * 23 + "…"]
+    assert words(figure.axes[0])[0] == ["\\n\\ud800", "o" * 11 + "…" + "o" * 12]
 
 
 def test_where_no_weight_is_above_0_the_scale_goes_to_1() -> None:
@@ -113,6 +125,35 @@ def test_positions_are_drawn_from_top_to_bottom(d_model: int) -> None:
     assert labels(axes) == ("dimension (even: sine, odd: cosine)", "position in the sequence")
     assert axes.transData.transform((0, 0))[1] > axes.transData.transform((0, 99))[1]
     assert bar.get_ylabel() == "value added to the embedding"
+
+
+def inside(figure: Figure) -> npt.NDArray[np.uint8]:
+    """Return the pixels of the first axes without their frame (height, width, 3)."""
+    pixels = render(figure)
+    box = figure.axes[0].get_window_extent()
+    left, right, low, high = (int(side) for side in (box.x0 + 4, box.x1 - 4, box.y0 + 4, box.y1 - 4))
+    return pixels[len(pixels) - high : len(pixels) - low, left:right, :3]
+
+
+@pytest.mark.parametrize("sizes", [(2000, 256), (3000, 40), (60, 400), (100, 64)])
+def test_all_colours_of_positions_are_on_the_scale(sizes: tuple[int, int]) -> None:
+    figure = plot.positional_encoding(*sizes)
+    picture = figure.axes[0].get_images()[0]
+    scale = picture.cmap(np.arange(256), bytes=True)[:, :3]
+    assert set(map(tuple, inside(figure).reshape(-1, 3))) <= set(map(tuple, scale))
+
+
+def test_cells_that_can_be_seen_keep_their_edges() -> None:
+    """Of 3000 positions a pixel shows the mean of seven, but of 8 dimensions each has its own stripe."""
+    row = inside(plot.positional_encoding(3000, 8))[0].astype(int)
+    changes = np.flatnonzero(np.abs(np.diff(row, axis=0)).sum(axis=1))
+    assert len(changes) <= 4 * 7  # an edge is as wide as the filter, four pixels
+
+
+def test_small_cells_have_the_mean_of_their_colours() -> None:
+    board = np.add.outer(np.arange(600), np.arange(600)) % 2
+    pixels = inside(plot.mask(board)).reshape(-1, 3)
+    assert np.abs(pixels - np.mean([BLUE, GREY], axis=0)).max() < 12  # of 236 from one colour to the other
 
 
 def test_wavelengths_stand_above_their_dimensions() -> None:

@@ -26,6 +26,10 @@ TYPE_ERRORS = {
     "attention_weights(weights, np.array(words))": "tokens must be a list of str, but it is a ndarray",
     "attention_weights(weights, ['a', 2, 'c'])": "tokens[1] must be a str, but it is an int",
     "attention_weights(weights, words, iter(words))": "keys must be a list of str, but it is a list_iterator",
+    "attention_weights(weights, words, heads=1)": "heads must be a list of whole numbers, but it is an int",
+    "attention_weights(weights, words, heads={0, 1})": "heads must be a list of whole numbers, but it is a set",
+    "attention_weights(weights, words, heads='01')": "heads[0] must be a whole number, but it is a str",
+    "attention_weights(weights, words, heads=[True, False])": "heads[0] must be a whole number, but it is a bool",
     "positional_encoding(10.0, 4)": "max_len must be a whole number, but it is a float",
     "positional_encoding(10, True)": "d_model must be a whole number, but it is a bool",
     "learning_curves(None)": "loss must be a list of numbers, but it is None",
@@ -54,13 +58,17 @@ VALUE_ERRORS = {
     "but its shape is (1, 2, 3, 3)",
     "attention_weights(weights - 1, words)": "weights must be finite and not negative, but some are",
     "attention_weights(weights * np.nan, words)": "weights must be finite and not negative, but some are",
-    "attention_weights(np.ones((33, 3, 3)), words)": "weights must have at most 32 heads and 64 tokens to be readable, "
-    "but its shape is (33, 3, 3); a part such as weights[:, :8, :8] can be drawn",
-    "attention_weights(np.ones((1, 1, 65)), words)": "weights must have at most 32 heads and 64 tokens to be readable, "
+    "attention_weights(np.ones((33, 3, 3)), words)": "heads must be at most 32 to be readable, but 33 are to be drawn; "
+    "choose some, such as heads=range(8)",
+    "attention_weights(np.ones((1, 1, 65)), words)": "weights must have at most 64 tokens to be readable, "
     "but its shape is (1, 1, 65); a part such as weights[:, :8, :8] can be drawn",
     "attention_weights(weights, words[:2])": "tokens must be as many as weights has, 3, but they are 2",
     "attention_weights(weights[:, :2], words[:2])": "keys must be given where T_k=3 differs from T_q=2, but it is None",
     "attention_weights(weights[:, :2], words[:2], words[:2])": "keys must be as many as weights has, 3, but they are 2",
+    "attention_weights(weights, words, heads=[])": "heads must have at least one entry, but it is empty",
+    "attention_weights(weights, words, heads=[0, 2])": "heads must lie in 0..1, but 2 is among them",
+    "attention_weights(weights, words, heads=[0, -1])": "heads[1] must be at least 0, but it is -1",
+    "attention_weights(weights, words, heads=[1, 0, 1])": "heads must differ, but 1 is twice among them",
     "positional_encoding(0, 4)": "max_len must be at least 1, but it is 0",
     "learning_curves([])": "loss must have at least one entry, but it is empty",
     "learning_curves(x)": "loss must be a list of numbers, but its shape is (1, 2, 4)",

@@ -1,12 +1,10 @@
 """Learning curves and gradient norms: every number is drawn over its step."""
 
-import math
-
 import numpy as np
 import pytest
-from drawn import drawn_texts, labels, render
+from drawn import colour_at, drawn_ticks, labels, render
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -46,6 +44,9 @@ def test_each_step_is_drawn_and_the_running_mean_over_it() -> None:
     np.testing.assert_array_equal(points(line)[:, 1], LOSS / 1000)
     pale, dark = loss.get_lines()
     assert (pale.get_alpha(), dark.get_alpha()) == (0.35, None)
+    legend = loss.get_legend()
+    assert legend is not None
+    assert [handle.get_alpha() for handle in legend.get_lines()] == [1, 1]  # pale ones could not be seen
 
 
 def test_few_steps_have_no_mean_and_one_step_can_be_seen() -> None:
@@ -66,12 +67,6 @@ def test_the_score_is_a_line_beside_the_accuracies() -> None:
     assert legend_texts(accuracy) == ["score after training: 0.9867"]
 
 
-def test_steps_are_whole_numbers() -> None:
-    figure = plot.learning_curves([2.0, 1.0, 0.5])
-    render(figure)
-    assert {float(tick) % 1 for tick in figure.axes[0].get_xticks()} == {0}
-
-
 def test_gradient_norms_have_a_line_for_each_layer_in_order() -> None:
     norms = {"embedding": LOSS, "layers.0": (3 * LOSS).tolist(), "$head$": 9 * LOSS}
     figure = plot.gradient_norms(norms)
@@ -79,7 +74,7 @@ def test_gradient_norms_have_a_line_for_each_layer_in_order() -> None:
     assert labels(axes) == ("step", "norm of the gradient (mean of 9 steps)")
     assert axes.get_yscale() == "log"
     assert legend_texts(figure) == list(norms)
-    assert figure.legends[0].get_title().get_text() == "first to last layer"
+    assert figure.legends[0].get_title().get_text() == "layer"  # in the order given, whatever that is
     assert not any(text.get_parse_math() for text in figure.legends[0].get_texts())  # dollars are dollars
     for line, values in zip(axes.get_lines(), norms.values(), strict=True):
         expected = np.stack([np.arange(1, 451), mean_of_neighbours(np.array(values), 9)], axis=1)
@@ -115,16 +110,61 @@ def luminance(colour: str) -> float:
 
 
 def test_a_norm_of_0_is_a_gap() -> None:
-    (line,) = plot.gradient_norms({"layers.0": [1.0, 0.0, 2.0]}).axes[0].get_lines()
-    np.testing.assert_array_equal(points(line), [[1, 1], [2, 0], [3, 2]])  # a logarithmic axis leaves the 0 out
+    norms = {"layers.0": np.repeat([1.0, 0.0, 1.0], 10), "layers.1": np.logspace(0, -2, 30)}
+    figure = plot.gradient_norms(norms)
+    line, other = figure.axes[0].get_lines()
+    np.testing.assert_array_equal(points(line)[:, 1], norms["layers.0"])
+    pixels = render(figure)
+    assert colour_at(figure, pixels, 8.5, 1) == colour(line)
+    (left, low), (right, high) = figure.axes[0].transData.transform([(9.5, 0.01), (21.5, 0.5)]).astype(int)
+    below = pixels[len(pixels) - high : len(pixels) - low, left:right, :3].reshape(-1, 3)
+    assert colour(other) in set(map(tuple, below))
+    assert colour(line) not in set(map(tuple, below))  # it does not plunge
 
 
-@pytest.mark.parametrize("decades", [0, 0.3, 0.9, 1.5, 2.9, 3.1, 40])
-def test_a_logarithmic_axis_has_a_few_plain_numbers(decades: float) -> None:
-    figure = plot.gradient_norms({"layers.0": np.logspace(0, -decades, 30)})
-    assert min(float(text.get_fontsize()) for text in drawn_texts(figure)) >= 12  # those between too, if there are any
-    (axes,) = figure.axes
-    low, high = axes.get_ylim()
-    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
-    assert 2 <= len(ticks) <= 12
-    assert math.log10(high / low) >= decades
+def test_a_point_between_zeros_is_drawn() -> None:
+    alone = np.where(np.arange(40) == 21, 0.5, 0.0)  # where no mark of the line stands
+    figure = plot.gradient_norms({"layers.0": alone, "layers.1": np.logspace(0, -1, 40)})
+    line = figure.axes[0].get_lines()[0]
+    assert colour_at(figure, render(figure), 22, 0.5) == colour(line)
+
+
+def test_a_layer_of_zeros_alone_is_said_to_be_one() -> None:
+    figure = plot.gradient_norms({"frozen": [0.0, 0.0], "head": [1.0, 2.0], "half": [0.0, 1.0]})
+    assert legend_texts(figure) == ["frozen (all 0)", "head", "half"]
+
+
+def colour(line: Line2D) -> tuple[int, ...]:
+    return tuple(round(255 * part) for part in to_rgb(line.get_color()))
+
+
+def test_a_history_has_the_order_of_the_layers_and_the_legend_that_of_the_dict() -> None:
+    norms = {name: [1.0, 0.5] for name in ("head", "layers.1", "layers.0", "embedding")}
+    assert legend_texts(plot.gradient_norms(norms)) == list(norms)
+
+
+RATIOS = [1, 1.001, 1.1, 1.4 / 0.9, 1.74 / 0.88, 2, 2.5, 3.0, 3.3, 3.9, 4.1, 5, 9, 11, 30, 900, 1100, 1e5, 1e40]
+
+
+@pytest.mark.parametrize("low", [1.01, 6.1, 0.9, 3.05e-7])
+def test_a_logarithmic_axis_has_a_few_plain_numbers(low: float) -> None:
+    for ratio in RATIOS:
+        (axes,) = plot.gradient_norms({"layers.0": np.geomspace(low, low * ratio, 30)}).axes
+        assert axes.get_yscale() == "log"
+        places = drawn_ticks(axes.yaxis)
+        assert 2 <= len(places) <= 12, ratio
+        bottom, top = axes.get_ylim()
+        assert bottom < low <= low * ratio < top
+        written = axes.yaxis.get_major_formatter().format_ticks(places)
+        read = [float(text.replace("\N{MINUS SIGN}", "-")) for text in written]
+        assert read == pytest.approx(places, rel=1e-5, abs=0)  # six digits
+
+
+def test_numbers_beside_ticks_are_whole_and_differ() -> None:
+    for loss in (20000 + LOSS / 100, 1e9 * LOSS, -LOSS, np.full(3, 5.0)):
+        axes = plot.learning_curves(loss, learning_rate=LOSS[: len(loss)] / 1e5).axes
+        for panel in axes:
+            formatter = panel.yaxis.get_major_formatter()
+            written = formatter.format_ticks(drawn_ticks(panel.yaxis))
+            assert len(set(written)) == len(written) >= 2
+            assert formatter.get_offset() == ""

@@ -3,12 +3,14 @@
 They need the package matplotlib, of the extra ``plot``, when they are called, and leave its global state alone:
 ``figure.savefig("mask.png")`` writes a file, and a notebook shows a figure after ``%matplotlib inline``. At the default
 size of 10 by 5.6 inches no letter is below 12 points. Colours can be told apart by colour-blind eyes, and lines by
-their strokes too. `matrices` draws tables of numbers, `training` what runs along the steps of a training, `magnitudes`
-what runs along the layers of an encoder, which it measures too; `canvas` says how all of them look.
+their strokes too. `matrices` draws masks and positions, `attention` the weights of heads over words, `training` what
+runs along the steps of a training, `magnitudes` what runs along the layers of an encoder, which it measures too;
+`canvas` says how all of them look.
 """
 
+from npformer.plot.attention import attention_weights
 from npformer.plot.magnitudes import Magnitudes, depth, measure_magnitudes, pre_and_post_norm
-from npformer.plot.matrices import attention_weights, mask, positional_encoding
+from npformer.plot.matrices import mask, positional_encoding
 from npformer.plot.training import gradient_norms, learning_curves
 
 __all__ = [

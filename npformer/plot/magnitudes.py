@@ -156,7 +156,7 @@ def depth(measured: Mapping[str, Magnitudes]) -> Figure:
     --------
     >>> figure = depth(pre_and_post_norm(num_layers=24))
     >>> [axes.get_title(loc="left") for axes in figure.axes]
-    ['Activations', 'Gradients, which flow from right to left']
+    ['Activations', 'Gradients, from right to left']
     """
     check_tree("measured", measured)
     if not 1 <= len(measured) <= len(STROKES):
@@ -175,11 +175,12 @@ def depth(measured: Mapping[str, Magnitudes]) -> Figure:
         for axes, column in ((left, magnitudes.activations), (right, magnitudes.gradients)):
             axes.plot(column, color=colour, linestyle=stroke, marker=marker, linewidth=2, label=name)
     say(left, "Activations", "layers passed (0 = the input)", "root mean square")
-    say(right, "Gradients, which flow from right to left", "layers passed (0 = the input)", "root mean square")
+    say(right, "Gradients, from right to left", "layers passed (0 = the input)", "root mean square")
     for axes in (left, right):
         plain_frame(axes)
         logarithmic(axes)
-    dress_legend(left.legend(loc="best"))
+    legend = figure.legend(left.get_lines(), [""] * len(measured), loc="outside lower center", ncols=2)
+    dress_legend(legend, list(measured))
     return figure
 
 

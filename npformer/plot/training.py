@@ -92,10 +92,10 @@ def learning_curves(
     panels[-1].set_xlabel("step", fontsize=LABEL)
     figure.align_ylabels()
     if window_of(len(columns["loss"])) > 1:
-        dress_legend(panels[0].legend(loc="upper right"))
+        _legend_above(panels[0], panels[0].get_lines())
     if score is not None:
-        line = panels[1].axhline(score, color=BLACK, linestyle="--")
-        dress_legend(panels[1].legend([line], [f"score after training: {score:.4g}"], loc="lower right"))
+        line = panels[1].axhline(score, color=BLACK, linestyle="--", label=f"score after training: {score:.4g}")
+        _legend_above(panels[1], [line])
     return figure
 
 
@@ -103,12 +103,14 @@ def gradient_norms(norms: Mapping[str, Values]) -> Figure:
     """Draw the norm of each layer's gradient over the steps of a training, on a logarithmic scale.
 
     The lines are running means. Up to seven layers have colours and marks of their own; more go from dark to light in
-    their order, and the legend then names some of them. A norm of 0 has no logarithm: where a mean is 0 there is a gap.
+    the order of the dict, and the legend then names some of them. A norm of 0 has no logarithm: where a mean is 0 there
+    is a gap, and a layer that has nothing else is called "all 0" in the legend.
 
     Parameters
     ----------
     norms : dict of lists of float, or of arrays (steps,)
-        By the layers' names, from the first to the last; one entry for each step.
+        By the layers' names, in the order of the legend; one entry for each step. `History.grad_norms` goes from the
+        first layer to the last, whereas a tree of gradients may have them in any order.
 
     Returns
     -------
@@ -123,9 +125,17 @@ def gradient_norms(norms: Mapping[str, Values]) -> Figure:
 
     Examples
     --------
-    >>> figure = gradient_norms({"layers.0": [4.0, 2.0, 1.0], "layers.1": [3.0, 2.0, 1.5]})
+    A history gives the norms of its layers, the first layer first:
+
+    >>> from npformer.training import Adam, CrossEntropy, History, make_image_classifier, train
+    >>> model = make_image_classifier((4, 4), 2, num_classes=2, num_layers=2, d_model=4, num_heads=2, d_ff=8, rng=0)
+    >>> batch = np.random.default_rng(0).random((6, 4, 4)), np.arange(6) % 2
+    >>> history = History()
+    >>> for step in train(model, CrossEntropy(), Adam(), [batch] * 3):
+    ...     history.append(step)
+    >>> figure = gradient_norms(history.grad_norms)
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
-    ['layers.0', 'layers.1']
+    ['embedding', 'layers.0', 'layers.1', 'norm', 'head']
     """
     check_tree("norms", norms)
     if not norms:
@@ -141,7 +151,10 @@ def gradient_norms(norms: Mapping[str, Values]) -> Figure:
     figure = new_figure()
     axes = figure.subplots()
     colours = PALETTE if len(columns) <= len(PALETTE) else _dark_to_light(len(columns))
-    lines = [_draw(axes, running_mean(column), colours[index]) for index, column in enumerate(columns.values())]
+    means = [running_mean(column) for column in columns.values()]
+    lines = [_draw(axes, mean, colour) for mean, colour in zip(means, colours, strict=False)]
+    for mean, line in zip(means, lines, strict=True):
+        _mark_lone_points(axes, mean, line)
     if len(columns) <= len(PALETTE):
         for index, line in enumerate(lines):
             line.set(marker=MARKERS[index], markersize=8, markevery=_spread(index, len(lines), steps))
@@ -151,15 +164,28 @@ def gradient_norms(norms: Mapping[str, Values]) -> Figure:
     logarithmic(axes)
     every = -(-len(lines) // MOST_NAMED)
     named = [index for index in range(len(lines)) if index % every == 0 or index == len(lines) - 1]
-    dress_legend(
-        figure.legend(
-            [lines[index] for index in named],
-            [list(columns)[index] for index in named],
-            loc="outside right upper",
-            title="first to last layer",
-        )
+    legend = figure.legend(
+        [lines[index] for index in named],
+        [""] * len(named),
+        loc="outside right upper",
+        title="layer" if every == 1 else "some of the layers",
     )
+    names = list(columns)
+    dress_legend(legend, [names[index] for index in named])
+    for text, index in zip(legend.get_texts(), named, strict=True):
+        if not columns[names[index]].any():
+            text.set_text(f"{text.get_text()} (all 0)")
     return figure
+
+
+def _legend_above(panel: Axes, lines: Sequence[Line2D]) -> None:
+    """Put a legend at the right above a panel, where it hides no curve; pale lines are not pale in it."""
+    legend = panel.legend(
+        handles=lines, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(lines), borderpad=0, borderaxespad=0.3
+    )
+    dress_legend(legend)
+    for handle in legend.get_lines():
+        handle.set_alpha(1)
 
 
 def _check_shares(name: str, values: Iterable[float]) -> None:
@@ -173,6 +199,14 @@ def _draw(axes: Axes, column: Array, colour: str, label: str | None = None) -> L
     steps = np.arange(1, len(column) + 1)
     (line,) = axes.plot(steps, column, color=colour, marker=marker, linewidth=2, label=label)
     return line
+
+
+def _mark_lone_points(axes: Axes, column: Array, line: Line2D) -> None:
+    """Draw points above 0 between two zeros, where a line with gaps has no stroke."""
+    above = np.pad(column > 0, 1)
+    (lone,) = np.nonzero(above[1:-1] & ~above[:-2] & ~above[2:])
+    if lone.size:
+        axes.plot(lone + 1, column[lone], color=line.get_color(), marker=".", markersize=8, linestyle="none")
 
 
 def _draw_noisy(axes: Axes, column: Array, colour: str) -> None:
