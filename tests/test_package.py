@@ -16,6 +16,7 @@ OPTIONAL = {  # what each needs when it is used
     "npformer_pytest.py": {"pytest"},
     "accuracy.py": {"mpmath"},
     "canvas.py": {"matplotlib"},
+    "heads.py": {"matplotlib"},
     "magnitudes.py": {"matplotlib"},
     "matrices.py": {"matplotlib"},
     "picture.py": {"matplotlib"},

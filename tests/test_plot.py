@@ -119,6 +119,10 @@ def test_steps_and_depths_are_whole_numbers_also_where_there_is_one() -> None:
     assert in_view("x", plot.gradient_norms({"head": [0.5]})) == [1]
     assert in_view("x", plot.depth({"none": Magnitudes(np.ones(1), np.ones(1))})) == [0]
     assert in_view("x", plot.learning_curves([2.0, 1.0, 0.5])) == [1, 2, 3]
+    for figure in (plot.learning_curves(STEPS), plot.gradient_norms({"head": STEPS})):
+        assert set(in_view("x", figure)) >= {100, 200, 300, 400}
+        assert in_view("x", figure)[0] > 0  # there is no step 0
+    assert in_view("x", plot.depth({"24 layers": Magnitudes(np.ones(25), np.ones(25))})) == [0, 5, 10, 15, 20]
 
 
 FUNCTIONS = {"mask", "attention of one head", "one position", "gradient norms", "depth", "one step"}

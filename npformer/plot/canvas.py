@@ -62,10 +62,15 @@ def plain_frame(axes: Axes) -> None:
 
 
 def whole_numbers(axis: Axis, most: int | Literal["auto"] = "auto") -> None:
-    """Put ticks at whole numbers alone, also where there is room for one of them only."""
+    """Put ticks at whole numbers that exist alone: no step 0, and no position between two, even if there is but one."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    class WholeNumbers(MaxNLocator):
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            first, last = axis.get_data_interval()  # the view is wider
+            return [place for place in super().tick_values(vmin, vmax) if first <= place <= last]
+
+    axis.set_major_locator(WholeNumbers(most, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axis.set_major_formatter("{x:,.0f}")
 
 

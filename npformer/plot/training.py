@@ -78,7 +78,7 @@ def learning_curves(
     _check_shares("accuracy", columns.get("accuracy", ()))
     _check_shares("score", () if score is None else [check_number("score", score, -math.inf)])
     figure = new_figure()
-    heights = [2 if name == "learning_rate" else 3 for name in columns]
+    heights = [3 if name == "learning_rate" else 4 for name in columns]
     panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (name, column) in zip(panels, columns.items(), strict=True):
         say(panel, ylabel=name.replace("_", " "))
