@@ -29,6 +29,10 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "attention of one head": lambda: plot.attention_weights(np.ones((1, 1, 2)), ["a"], ["b", "c"]),
     "attention of no weight": lambda: plot.attention_weights(np.zeros((3, 6, 6)), WORDS),
     "attention over many words": lambda: plot.attention_weights(np.ones((4, 30, 30)), ["unbelievable", "."] * 15),
+    "attention over one key": lambda: plot.attention_weights(np.ones((12, 30, 1)), ["of", "W" * 9, "."] * 10, ["a"]),
+    "attention of one query": lambda: plot.attention_weights(np.ones((1, 1, 30)), ["a"], ["of", "W" * 9, "."] * 10),
+    "attention over wide words": lambda: plot.attention_weights(np.ones((16, 9, 9)), ["of", "W" * 9, "."] * 3),
+    "attention over one long key": lambda: plot.attention_weights(np.ones((1, 1, 1)), ["a"], ["W" * 8]),
     "positions": lambda: plot.positional_encoding(100, 64),
     "one position": lambda: plot.positional_encoding(1, 1),
     "gradient norms": lambda: plot.gradient_norms({"embedding": STEPS, "head": 2 * STEPS}),
@@ -85,7 +89,12 @@ def test_each_is_a_slide_and_nothing_global_is_changed() -> None:
     assert {figure.canvas.manager for figure in figures.values()} == {None}  # pyplot knows none of them
     sizes = {name: tuple(figure.get_size_inches()) for name, figure in figures.items()}
     larger = {name for name, (width, height) in sizes.items() if width > 10.001 or height > 5.601}
-    assert larger == {"attention over many words", "attention of a sentence"}
+    assert larger == {
+        "attention over many words",
+        "attention of a sentence",
+        "attention over one key",
+        "attention over wide words",
+    }
     width, height = sizes["attention of a sentence"]
     assert width <= 13.33  # a slide, on which letters keep their 12 points
     assert height <= 7.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_HEADS, MOST_TOKENS = 32, 64  # with more of them the picture could not be read, nor soon held in memory
-LINE, LETTER = 0.165, 0.1  # inches from one word to the next, as high as letters of 12 points, and a letter's width
+LINE = 0.165  # inches from one word to the next, as high as letters of 12 points
 BESIDE, BELOW = 1.5, 0.5  # inches for the colour bar and the labels of the axes
+HEADING, BAR, LABELLED = 0.75, 1.6, 2.8  # inches for "head 10", "attention weight" and "query (rows are queries)"
+SLIVER = 3  # the ratio of sides above which cells are no squares
 APART = (0.1, 0.28)  # inches from a panel to the next: to the right, and down, where the title is
 
 
@@ -91,13 +93,17 @@ def attention_weights(
     keys = tokens if keys is None else keys
     _check_words("keys", keys, T_k)
     queries, keys = [shown(word) for word in tokens], [shown(word) for word in keys]
-    columns, size = _arrange(len(chosen), queries, keys)
-    figure = new_figure(size, layout="compressed")
+    square = 1 / SLIVER <= T_q / T_k <= SLIVER
+    figure = new_figure()
+    figure.set_layout_engine("compressed" if square else "constrained", hspace=0)
+    columns, size = _arrange(len(chosen), queries, keys, square)
+    figure.set_size_inches(size)
     rows = math.ceil(len(chosen) / columns)
     panels: list[Axes] = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     largest = weights[chosen].max() or 1.0  # all 0: any other end of the scale will do
+    shape: Literal["equal", "auto"] = "equal" if square else "auto"
     for place, (head, panel) in enumerate(zip(chosen, panels, strict=False)):
-        image = panel.imshow(weights[head], cmap="viridis", vmin=0, vmax=largest, interpolation="nearest")
+        image = panel.imshow(weights[head], cmap="viridis", vmin=0, vmax=largest, interpolation="nearest", aspect=shape)
         panel.set_title(f"head {head}", fontsize=TICK, pad=3)
         panel.set_xticks(range(T_k), keys, fontsize=TICK, rotation=90, parse_math=False)
         panel.set_yticks(range(T_q), queries, fontsize=TICK, parse_math=False)
@@ -108,6 +114,7 @@ def attention_weights(
     add_colour_bar(figure, image, panels[: len(chosen)], "attention weight")
     figure.supylabel("query (rows are queries)", fontsize=LABEL)
     figure.supxlabel("key (columns are keys)", fontsize=LABEL)
+    figure.draw_without_rendering()  # the layout settles in two draws, of which saving is the second
     return figure
 
 
@@ -138,20 +145,23 @@ def _check_words(name: str, words: Sequence[str], count: int) -> None:
         raise ValueError(f"{name} must be as many as weights has, {count}, but they are {len(words)}")
 
 
-def _arrange(heads: int, queries: Sequence[str], keys: Sequence[str]) -> tuple[int, tuple[float, float]]:
+def _arrange(heads: int, queries: Sequence[str], keys: Sequence[str], square: bool) -> tuple[int, tuple[float, float]]:
     """Return the number of columns and the size of the figure for which words are largest on a slide, and apart."""
-    beside = BESIDE + LETTER * max(map(len, queries))
-    below = BELOW + LETTER * max(map(len, keys))
+    beside, below = BESIDE + _longest(queries), BELOW + _longest(keys)
+    least = max(LINE, HEADING / len(keys)) if square else LINE
 
     def line(columns: int) -> float:
         """How many inches words are apart: as many as a slide has room for, but never less than their own height."""
         across = ((SLIDE[0] - beside) / columns - APART[0]) / len(keys)
         down = ((SLIDE[1] - below) / math.ceil(heads / columns) - APART[1]) / len(queries)
-        return max(LINE, min(across, down))
+        return max(least, min(across, down))
 
     def size(columns: int) -> tuple[float, float]:
-        width = beside + columns * (APART[0] + line(columns) * len(keys))
-        return width, below + math.ceil(heads / columns) * (APART[1] + line(columns) * len(queries))
+        across, down = max(HEADING, line(columns) * len(keys)), line(columns) * len(queries)
+        rows = math.ceil(heads / columns)
+        within = _longest(keys) if rows * columns > heads > columns else 0.0  # keys under the last row but one
+        height = below + max(BAR, rows * (APART[1] + down) + within)
+        return beside + columns * (APART[0] + across), max(LABELLED, height)
 
     def shrinks(columns: int) -> float:
         """What the figure is multiplied by until a slide holds it, rounded since sizes that fit are a slide's."""
@@ -159,3 +169,12 @@ def _arrange(heads: int, queries: Sequence[str], keys: Sequence[str]) -> tuple[i
 
     columns = max(range(1, heads + 1), key=lambda columns: (shrinks(columns), line(columns)))
     return columns, size(columns)
+
+
+def _longest(words: Sequence[str]) -> float:
+    """Return the width of the longest word in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=TICK)
+    return max(text_to_path.get_text_width_height_descent(word, font, False)[0] for word in words) / 72
