@@ -7,6 +7,7 @@ from npformer.training.clipping import clip_by_global_norm, global_norm
 from npformer.training.data import Data, hold_out, stratified_split
 from npformer.training.digits import load_digits
 from npformer.training.fashion_mnist import load_fashion_mnist
+from npformer.training.gradients import NotFiniteError
 from npformer.training.history import History
 from npformer.training.idx import read_idx
 from npformer.training.loop import Step, train
@@ -33,6 +34,7 @@ __all__ = [
     "ImageClassifier",
     "MeanSquaredError",
     "NoamSchedule",
+    "NotFiniteError",
     "Optimizer",
     "Patches",
     "Run",

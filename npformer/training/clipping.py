@@ -9,7 +9,7 @@ import numpy as np
 
 from npformer.component import Array, Tree
 from npformer.shapes import check_number
-from npformer.training.gradients import named_gradients
+from npformer.training.gradients import NotFiniteError, named_gradients
 
 
 def global_norm(grads: Tree) -> float:
@@ -51,7 +51,7 @@ def clip_by_global_norm(grads: Tree, max_norm: float) -> tuple[Tree, float]:
     largest, norm = _largest_and_norm(grads)
     if norm <= max_norm:
         return grads, norm
-    # g · (max_norm / norm) in two steps: the factor alone may be too small for float32, these two are not
+    # g · (max_norm / norm) in two steps: the factor alone may be too small for a float, these two are not
     return _scaled(grads, largest, max_norm * (largest / norm)), norm
 
 
@@ -62,7 +62,7 @@ def _largest_and_norm(grads: Tree) -> tuple[float, float]:
         return 0.0, 0.0
     norm = largest * math.sqrt(sum(_sum_of_squares(grad, largest) for grad in arrays.values()))
     if norm == math.inf:
-        raise ValueError(f"grads must have a norm below {np.finfo(np.float64).max:.1e}, but it is beyond that")
+        raise NotFiniteError(f"grads must have a norm below {np.finfo(np.float64).max:.1e}, but it is beyond that")
     return largest, norm
 
 
@@ -73,6 +73,12 @@ def _sum_of_squares(grad: Array, unit: float) -> float:
 
 def _scaled(tree: Mapping[str, Array | Tree], divisor: float, factor: float) -> Tree:
     return {
-        name: _scaled(value, divisor, factor) if isinstance(value, Mapping) else value / divisor * factor
+        name: _scaled(value, divisor, factor) if isinstance(value, Mapping) else _scaled_array(value, divisor, factor)
         for name, value in tree.items()
     }
+
+
+def _scaled_array(grad: Array, divisor: float, factor: float) -> Array:
+    # in float64, since the largest entry may be that of a float64 array and beyond this one's dtype
+    scaled: Array = np.divide(grad, divisor, dtype=np.float64) * factor
+    return scaled.astype(grad.dtype)

@@ -10,6 +10,10 @@ from npformer.component import Array, Tree, flatten
 from npformer.shapes import check_floats, check_tree
 
 
+class NotFiniteError(ValueError):
+    """Numbers have left the finite ones: training has diverged, and nothing else is wrong with its arguments."""
+
+
 def named_gradients(grads: Tree) -> tuple[dict[str, Array], dict[str, float]]:
     """Return the gradients under dotted names, and the largest absolute entry of each.
 
@@ -26,7 +30,7 @@ def check_finite(name: str, array: Array) -> float:
     largest = max(float(array.max()), -float(array.min()))  # NaN if one is; abs would make a copy
     if not math.isfinite(largest):
         first = array[~np.isfinite(array)].ravel()[0]
-        raise ValueError(f"{name} must be finite, but {first} is among its entries")
+        raise NotFiniteError(f"{name} must be finite, but {first} is among its entries")
     return largest
 
 

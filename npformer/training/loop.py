@@ -12,11 +12,12 @@ from npformer.component import Array, Component, Tree
 from npformer.dropout import RandomSource
 from npformer.shapes import check_count, check_number, check_part, describe
 from npformer.training.clipping import clip_by_global_norm, global_norm
+from npformer.training.gradients import NotFiniteError
 from npformer.training.optimizer import Optimizer
 from npformer.training.schedules import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """What one step of training was: its number, the loss and output before it, and what it was taken with.
 
@@ -67,8 +68,9 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not what it must be, at once; and at a step whose loss or gradients are not finite, before
-        anything is written.
+        If an argument is not what it must be, at once.
+    NotFiniteError
+        At a step whose loss or gradients are not finite, before anything is written; a kind of ValueError.
 
     Examples
     --------
@@ -114,7 +116,7 @@ def _check_loss(value: Array, number: int) -> None:
     if np.shape(value) != ():
         raise ValueError(f"loss must give one number, but its shape is {np.shape(value)}")
     if not np.isfinite(value):
-        raise ValueError(f"loss must be finite, but at step {number} it is {value}; try a lower learning rate")
+        raise NotFiniteError(f"loss must be finite, but at step {number} it is {value}; try a lower learning rate")
 
 
 def _check(

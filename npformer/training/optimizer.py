@@ -84,11 +84,14 @@ class Optimizer(ABC):
             if kind in self.never_negative and array.min() < 0:
                 raise ValueError(f"state.{name} must not be negative, but {array.min()} is among its entries")
             memory[kind][parameter] = array.copy()
+        steps = check_count("state.steps", steps, least=1 if given else 0)
+        if steps and not given and not all(kind in state for kind in memory):  # a model may have no parameters
+            raise ValueError(f"state must have a memory of its {steps} steps, but {self.memory_names[0]} is missing")
         first = memory[self.memory_names[0]]
         for kind, kept in memory.items():
             check_same_arrays(f"state.{kind}", kept, first)
             _check_dtypes(f"state.{kind}", kept, first)
-        self.steps = check_count("state.steps", steps, least=1 if given else 0)
+        self.steps = steps
         self.memory = memory
 
     def _check(self, parameters: Arrays, grads: Arrays, largest_entries: Mapping[str, float]) -> None:

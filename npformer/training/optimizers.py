@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from npformer.shapes import check_number, describe
+from npformer.training.gradients import NotFiniteError
 from npformer.training.optimizer import Arrays, Optimizer
 
 SMALLEST_EPS = float(np.finfo(np.float32).tiny)  # a smaller one would be 0 in float32, and 0 / 0 is no number
@@ -105,7 +106,7 @@ class Adam(Optimizer):
         for name, largest in largest_entries.items():
             limit = math.sqrt(np.finfo(grads[name].dtype).max)
             if largest > limit:
-                raise ValueError(
+                raise NotFiniteError(
                     f"grads.{name} must be at most {limit:.1e}, for its square is taken, but {largest:.1e} is in it"
                 )
 

@@ -79,6 +79,16 @@ def test_a_norm_at_the_limit_is_not_clipped() -> None:
     assert clip_by_global_norm(grads, math.nextafter(5.0, 0))[0] is not grads
 
 
+def test_a_large_gradient_of_float64_does_not_spoil_one_of_float32() -> None:
+    grads = {"a": np.array([2.0], np.float32), "b": np.array([1e60])}
+    with np.errstate(all="raise"):
+        clipped, norm = clip_by_global_norm(grads, 9e59)
+    assert norm == 1e60
+    assert [clipped[name].dtype for name in grads] == [np.float32, np.float64]
+    np.testing.assert_allclose(clipped["a"], [1.8], rtol=6e-8)  # rounded to float32 once
+    np.testing.assert_allclose(clipped["b"], [9e59], rtol=4e-16)  # a quotient and a product in float64
+
+
 BAD_GRADS: list[tuple[Any, str]] = [
     (tree_of(np.ones((2, 3)), np.array([1.0, np.nan])), "grads.bias must be finite, but nan is among"),
     (tree_of(np.array([[1.0, -np.inf]]), np.ones(2)), "grads.layers.0.weight must be finite, but -inf is among"),

@@ -14,6 +14,7 @@ from npformer.training import (
     AdamW,
     CosineSchedule,
     ImageClassifier,
+    NotFiniteError,
     Optimizer,
     clip_by_global_norm,
     global_norm,
@@ -91,6 +92,12 @@ def test_a_run_that_is_taken_up_in_the_middle_ends_at_the_same_bits() -> None:
     assert bits(second.parameters()) == bits(whole.parameters())
 
 
+def test_steps_can_be_compared_and_be_keys() -> None:
+    first, second = (next(train(classifier(), CrossEntropy(), SGD(0.1), batches())) for _ in range(2))
+    assert first != second  # each is itself alone: arrays have no single answer
+    assert len({first, second, first}) == 2
+
+
 def test_one_generator_is_drawn_from_step_after_step() -> None:
     def run(rng: Any) -> list[float]:
         return [step.loss for step in train(classifier(), CrossEntropy(), SGD(0.1), batches()[:1] * 3, rng=rng)]
@@ -121,7 +128,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_written() -> None:
     steps = train(model, CrossEntropy(), optimizer, [good, bad, good], first=7)
     next(steps)
     before, state = bits(model.parameters()), bits(optimizer.state())
-    with pytest.raises(ValueError, match="loss must be finite, but at step 8 it is nan; try a lower learning rate"):
+    with pytest.raises(NotFiniteError, match="loss must be finite, but at step 8 it is nan; try a lower learning rate"):
         next(steps)
     assert (bits(model.parameters()), bits(optimizer.state())) == (before, state)
 
@@ -138,7 +145,7 @@ class Diverging(Linear):
 def test_a_gradient_that_is_not_finite_is_named(max_norm: float | None) -> None:
     model = Diverging(2, 2, rng=0)
     before = bits(model.parameters())
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match=r"grads\.bias must be finite"):
+    with np.errstate(all="ignore"), pytest.raises(NotFiniteError, match=r"grads\.bias must be finite"):
         list(train(model, CrossEntropy(), SGD(0.1), [(np.ones((1, 2)), np.array([0]))], max_norm=max_norm))
     assert bits(model.parameters()) == before
 
@@ -187,6 +194,7 @@ def test_bad_steps_are_refused(bad: dict[str, Any], sentence: str) -> None:
     optimizer: Optimizer = SGD(0.1)
     model = Linear(2, 2, rng=0)
     before = bits(model.parameters())
-    with pytest.raises((TypeError, ValueError), match=sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence) as refused:
         list(train(**(GOOD | bad | {"optimizer": optimizer, "model": model})))
+    assert not isinstance(refused.value, NotFiniteError)  # that is for numbers alone
     assert (bits(model.parameters()), optimizer.steps) == (before, 0)

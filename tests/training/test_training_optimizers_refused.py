@@ -10,7 +10,7 @@ from optimizer_trees import Make, bits, every_optimizer, numbers, take_steps
 
 from npformer import flatten
 from npformer.component import Tree
-from npformer.training import SGD, Adam, AdamW, Optimizer
+from npformer.training import SGD, Adam, AdamW, NotFiniteError, Optimizer
 
 
 def with_entry(value: float, dtype: type = np.float64) -> Tree:
@@ -71,7 +71,7 @@ def test_the_learning_rate_is_looked_at_in_each_step(make: Make, rate: Any) -> N
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e20), (np.float64, 1e155)])
 def test_adam_refuses_a_gradient_whose_square_overflows(dtype: type, size: float) -> None:
     parameters = numbers(0, dtype)
-    with pytest.raises(ValueError, match=r"grads.linear.weight must be at most 1\..e\+.*, for its square is taken"):
+    with pytest.raises(NotFiniteError, match=r"grads.linear.weight must be at most 1\..e\+.*, for its square is taken"):
         Adam().step(parameters, with_entry(-size, dtype))
     assert bits(parameters) == bits(numbers(0, dtype))
     SGD(1e-20).step(parameters, with_entry(-size, dtype))  # which takes no square
@@ -88,6 +88,8 @@ BAD_STATES: dict[str, tuple[Callable[[Tree], Any], str]] = {
     "many steps": (changed(steps=np.array([1, 2])), "state.steps must be a whole number, but it is a ndarray"),
     "negative steps": (changed(steps=np.array(-1)), "state.steps must be at least 1, but it is -1"),
     "no steps taken": (changed(steps=np.array(0)), "state.steps must be at least 1, but it is 0"),
+    "no memory": (lambda _: {"steps": np.array(3)}, "state must have a memory of its 3 steps, but mean is missing"),
+    "half of it": (lambda _: {"steps": np.array(3), "mean": {}}, "state must have a memory of its 3 steps, but mean"),
     "another's": (lambda _: take_and_tell(SGD(0.1)), "state must be that of AdamW, but velocity.* is unknown"),
     "no name": (changed(mean=np.ones(2)), "state must be that of AdamW, but mean is unknown"),
     "missing": (changed(**{"square.scale": None}), "state.square does not fit: scale is missing"),
@@ -114,6 +116,13 @@ def test_a_bad_state_is_refused_and_changes_nothing(change: Callable[[Tree], Any
     with pytest.raises((TypeError, ValueError), match=sentence):
         loading.load_state(change(state))
     assert bits(loading.state()) == before
+
+
+def test_the_state_of_a_model_without_parameters_comes_back() -> None:
+    optimizer, again = Adam(), Adam()
+    optimizer.step({}, {})
+    again.load_state(optimizer.state())
+    assert again.steps == 1
 
 
 def test_the_state_of_another_model_is_refused_at_the_next_step() -> None:
