@@ -117,8 +117,16 @@ class ImageClassifier(Component):
     ----------
     patches, embedding, positions, encoder, head : Component
         Such as Patches, Linear, PositionalEncoding, what make_encoder returns, and FlatHead.
+    image_size : (int, int), optional
+        Height and width of all images. Without it, every size is taken that gives the head its number of tokens: also
+        height and width exchanged, for which it was not trained.
 
     `forward(images, rng=None)`, with images (batch, H, W) and logits (batch, num_classes).
+
+    Raises
+    ------
+    ValueError
+        If the images have another size than image_size.
 
     Examples
     --------
@@ -130,7 +138,13 @@ class ImageClassifier(Component):
     """
 
     def __init__(
-        self, patches: Component, embedding: Component, positions: Component, encoder: Component, head: Component
+        self,
+        patches: Component,
+        embedding: Component,
+        positions: Component,
+        encoder: Component,
+        head: Component,
+        image_size: tuple[int, int] | None = None,
     ):
         self.patches = patches
         self.embedding = embedding
@@ -139,8 +153,11 @@ class ImageClassifier(Component):
         self.head = head
         for name, part in vars(self).items():
             check_part(name, part, Component)
+        self.image_size = None if image_size is None else check_pair("image_size", image_size, "height, width")
 
     def forward(self, images: Array, rng: RandomSource | None = None) -> tuple[Array, Tree]:
+        if self.image_size is not None:
+            self._check_size(images, self.image_size)
         cache: Tree = {}
         cut, cache["patches"] = self.patches.forward(images)
         embedded, cache["embedding"] = self.embedding.forward(cut)
@@ -158,6 +175,14 @@ class ImageClassifier(Component):
         grad_cut, grads["embedding"] = self.embedding.backward(grad_embedded, cache["embedding"])
         grad_images, grads["patches"] = self.patches.backward(grad_cut, cache["patches"])
         return grad_images, grads
+
+    def _check_size(self, images: Array, image_size: tuple[int, int]) -> None:
+        check_floats("images", images, "batch, H, W")
+        if images.shape[1:] != image_size:
+            raise ValueError(
+                f"images have the height and width {images.shape[1:]}, "
+                f"but this {type(self).__name__} was built with image_size={image_size}"
+            )
 
 
 def make_image_classifier(
@@ -201,6 +226,7 @@ def make_image_classifier(
         PositionalEncoding(d_model, dropout, max_len=num_tokens),
         make_encoder(num_layers, d_model, num_heads, d_ff, dropout, activation, norm_first, rng=rng),
         FlatHead(num_tokens, d_model, num_classes, rng),
+        (height, width),
     )
 
 

@@ -20,6 +20,13 @@ def small(dropout: float = 0.1, norm_first: bool = True) -> ImageClassifier:
     return make_image_classifier((4, 6), 2, 5, 1, 8, 2, 7, dropout, norm_first=norm_first, rng=0)
 
 
+def by_hand(image_size: Any = None) -> ImageClassifier:
+    """Make one of the parts of `small`."""
+    model = small()
+    parts = model.patches, model.embedding, model.positions, model.encoder, model.head
+    return ImageClassifier(*parts, image_size=image_size)
+
+
 def test_each_pixel_is_where_the_formula_says() -> None:
     p, (B, H, W) = 2, IMAGES.shape
     patches = Patches(p)(IMAGES)
@@ -56,6 +63,13 @@ def test_the_model_is_its_parts_in_order() -> None:
     )
     assert model.positions.table.shape == (6, 8)
     assert {name.split(".")[0] for name in flatten(model.parameters())} == {"embedding", "encoder", "head"}
+
+
+def test_one_made_by_hand_takes_what_its_parts_take_unless_it_is_told_a_size() -> None:
+    expected = small()(IMAGES)
+    assert np.array_equal(by_hand()(IMAGES), expected)
+    assert np.array_equal(by_hand((4, 6))(IMAGES), expected)
+    assert by_hand()(IMAGES.reshape(3, 2, 12)).shape == (3, 5)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -113,6 +127,7 @@ def test_a_forward_that_fails_draws_nothing() -> None:
 
 
 FLOATS = "float32, float64 or complex128"
+BUILT = "but this ImageClassifier was built with image_size=(4, 6)"
 OF_PATCHES = "must have a height and a width that are multiples of patch_size"
 SIZES = {"d_model": 8, "num_heads": 2, "num_layers": 1, "d_ff": 7, "num_classes": 5, "patch_size": 2}
 BAD: dict[str, str] = {
@@ -145,7 +160,13 @@ BAD: dict[str, str] = {
     ),
     "ImageClassifier(None, *4 * [Patches(2)])": "patches must be a Component, but it is None",
     "ImageClassifier(*4 * [Patches(2)], Patches)": "head must be a Component, but it is the class Patches",
-    "small().forward(IMAGES[:, :, :4])": "x has T=4 tokens, but this FlatHead was built with num_tokens=6",
+    "small().forward(IMAGES[:, :, :4])": f"images have the height and width (4, 4), {BUILT}",
+    "small().astype('f4').forward(IMAGES.reshape(3, 6, 4))": f"images have the height and width (6, 4), {BUILT}",
+    "small().forward(IMAGES.reshape(3, 2, 12))": f"images have the height and width (2, 12), {BUILT}",
+    "small().forward(IMAGES[0])": "images must have the axes (batch, H, W), but its shape is (4, 6)",
+    "by_hand().forward(IMAGES[:, :, :4])": "x has T=4 tokens, but this FlatHead was built with num_tokens=6",
+    "by_hand((4, 0))": "image_size[1] must be at least 1, but it is 0",
+    "by_hand([4, 6])": "image_size must be a tuple (height, width), but it is a list",
     "small().forward(IMAGES, rng=0)": (
         "rng must be a source with random(shape), such as numpy.random.default_rng(0), but it is an int"
     ),
