@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 import numpy as np
 
@@ -17,7 +16,7 @@ SECONDS = 10.0  # at most from one line to the next
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Shows nothing; the siblings show loss and accuracy, each the mean over the epoch so far, and the time left."""
+    """Shows nothing; the siblings show loss and accuracy over the epoch so far, as `epoch_means`, and the time left."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -32,10 +31,8 @@ class Progress(AbstractContextManager["Progress"]):
 
     def epoch(self) -> tuple[int, float, float]:
         """Return the number of the epoch that was last worked on, its loss and its accuracy so far."""
-        history, length = self.run.history, self.run.steps_per_epoch
-        index = (len(history) - 1) // length
-        this = slice(index * length, (index + 1) * length)
-        return index + 1, float(np.mean(history.loss[this])), float(np.mean(history.accuracy[this]))
+        index = (len(self.run.history) - 1) // self.run.steps_per_epoch
+        return index + 1, *epoch_means(self.run, index)
 
 
 class Lines(Progress):
@@ -63,17 +60,19 @@ class Lines(Progress):
 
 
 class Bar(Progress):
-    """A bar of the package tqdm, on stderr."""
+    """A bar of the package tqdm, on stderr, in one line of 80 columns; ImportError if that cannot be imported."""
+
+    FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n}/{total}, {remaining} left{postfix}"
 
     def __init__(self, run: Run):
         from tqdm import tqdm
 
         super().__init__(run)
-        self.bar = tqdm(total=run.total_steps, initial=len(run.history), unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=run.total_steps, initial=len(run.history), bar_format=self.FORMAT, dynamic_ncols=True)
 
     def show(self) -> None:
         number, loss, accuracy = self.epoch()
-        self.bar.set_description(f"epoch {number}/{self.run.settings.epochs}", refresh=False)
+        self.bar.set_description_str(f"epoch {number}/{self.run.settings.epochs}", refresh=False)
         self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.4f}", refresh=False)
         self.bar.update()
 
@@ -88,14 +87,30 @@ class Bar(Progress):
 
 
 def make_progress(run: Run, silent: bool) -> Progress:
-    """Return a bar if a person looks at a terminal and tqdm is installed, and else lines, or nothing if silent.
+    """Return a bar if a person looks at a terminal and tqdm can be imported, and else lines, or nothing if silent.
 
     With `silent`, stdout is for other things; the bar, which goes to stderr, does not disturb them.
     """
-    looked_at = sys.stderr.isatty() and (silent or sys.stdout.isatty())
-    if looked_at and importlib.util.find_spec("tqdm") is not None:
-        return Bar(run)
+    if _is_terminal(sys.stderr) and (silent or _is_terminal(sys.stdout)):
+        with suppress(ImportError):
+            return Bar(run)
     return Progress(run) if silent else Lines(run)
+
+
+def epoch_means(run: Run, index: int) -> tuple[float, float]:
+    """Return the loss and the accuracy of an epoch, which counts from 0, so far: each the mean over its images.
+
+    The last batch may be smaller than the others, so the mean of the batches would be another one.
+    """
+    history, length, N = run.history, run.steps_per_epoch, len(run.data.train_labels)
+    this = slice(index * length, (index + 1) * length)
+    loss, accuracy, size = history.loss[this], history.accuracy[this], min(run.settings.batch_size, N)
+    images = np.minimum(size, N - size * np.arange(len(loss)))
+    return float(np.average(loss, weights=images)), float(np.average(accuracy, weights=images))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()  # it is None where it was closed before the start
 
 
 def format_seconds(seconds: float) -> str:

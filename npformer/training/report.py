@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from npformer.component import flatten
-from npformer.training.progress import format_seconds
+from npformer.training.progress import epoch_means, format_seconds
 from npformer.training.run import Run
 
 
@@ -37,7 +35,8 @@ def describe_run(run: Run) -> str:
 
 def outcome(run: Run, resumed_at: int, seconds: float, score: float) -> dict[str, Any]:
     """Return all that is known at the end of a run, as JSON has it."""
-    data, history, length = run.data, run.history, run.steps_per_epoch
+    data, steps = run.data, len(run.history)
+    epochs = [epoch_means(run, index) for index in range(-(-steps // run.steps_per_epoch))]
     return {
         "data": {
             "name": data.name,
@@ -47,15 +46,9 @@ def outcome(run: Run, resumed_at: int, seconds: float, score: float) -> dict[str
         },
         "settings": asdict(run.settings),
         "parameters": sum(array.size for array in flatten(run.model.parameters()).values()),
-        "steps": len(history),
+        "steps": steps,
         "resumed_at": resumed_at,
-        "epochs": [
-            {
-                "loss": float(np.mean(history.loss[start : start + length])),
-                "accuracy": float(np.mean(history.accuracy[start : start + length])),
-            }
-            for start in range(0, len(history), length)
-        ],
+        "epochs": [{"loss": loss, "accuracy": accuracy} for loss, accuracy in epochs],
         "score": score,
         "correct": round(score * len(data.test_labels)),
         "seconds": seconds,

@@ -1,5 +1,6 @@
 """When a run is saved, and when a line is printed, by a clock that the tests turn."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -84,7 +85,23 @@ def test_lines_come_each_epoch_and_every_ten_seconds_with_the_time_left(
         ("2/2", "6", "29 s left"),
         ("2/2", "10", "0 s left"),
     ]
-    history = run.history
-    assert words[1][5] == f"{sum(history.loss[:5]) / 5:.4f}"
-    assert words[2][5] == f"{history.loss[5]:.4f}"  # the mean is over the epoch so far
-    assert words[3][7] == f"{sum(history.accuracy[5:]) / 5:.4f}"
+    history, images = run.history, [48, 48, 48, 48, 8]
+    assert words[0][5] == f"{sum(history.loss[:3]) / 3:.4f}"  # the mean is over the epoch so far
+    assert words[1][5] == f"{np.dot(images, history.loss[:5]) / 200:.4f}"  # and over images, not over batches
+    assert words[2][5] == f"{history.loss[5]:.4f}"
+    assert words[3][7] == f"{np.dot(images, history.accuracy[5:]) / 200:.4f}"
+
+
+def test_the_time_left_of_a_run_that_goes_on_is_that_of_its_own_steps(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(DATA, TINY)
+    for _ in itertools.islice(run.steps(), 4):
+        pass
+    clock.now = 1000.0
+    progress = Lines(run)
+    for _ in itertools.islice(run.steps(), 2):
+        clock.now += 20
+        progress.show()
+    lines = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()[8:]) for line in lines] == ["1 min 40 s left", "1 min 20 s left"]
