@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from npformer.component import Array
 from npformer.shapes import (
@@ -19,7 +23,7 @@ from npformer.shapes import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """Images to learn from and images to be judged by, each with its class.
 
@@ -73,6 +77,21 @@ class Data:
         train, (test, height, width) = len(self.train_images), self.test_images.shape
         counts = f"{train:,} images to learn from, {test:,} to be judged by"
         return f"Data({self.name}: {counts}, {height} x {width} pixels, {len(self.class_names)} classes)"
+
+    def astype(self, dtype: npt.DTypeLike) -> Self:
+        """Return data whose images are cast to float32 or float64; these data themselves if they are that already."""
+        if self.train_images.dtype == self.test_images.dtype == dtype:
+            return self
+        return replace(self, train_images=self.train_images.astype(dtype), test_images=self.test_images.astype(dtype))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of images and labels, of both parts."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def stratified_split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -64,7 +65,7 @@ class History:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        """Return what `arrays` returned; ValueError if it cannot be that."""
+        """Return what `arrays` returned; ValueError if it cannot be that, as where a number is not finite."""
         for name, array in arrays.items():
             if name not in COLUMNS and not name.startswith("grad_norms."):
                 raise ValueError(f"history must have the columns {', '.join(COLUMNS)}, but {name} is among them")
@@ -72,6 +73,7 @@ class History:
                 raise ValueError(
                     f"history must have columns of float64 of one length, but {name} is {array.dtype} {array.shape}"
                 )
+            _check_column(name, array)
         missing = [name for name in COLUMNS if name not in arrays]
         if missing:
             raise ValueError(f"history must have the columns {', '.join(COLUMNS)}, but {missing[0]} is missing")
@@ -92,10 +94,26 @@ def norms_by_layer(grads: Tree) -> dict[str, float]:
             "step must be of an ImageClassifier, with gradients of embedding, encoder.layers and head, "
             f"but its gradients are {', '.join(grads) or 'none'}"
         )
-    layers = {"embedding": grads["embedding"]}
+    return {name: global_norm(layer) for name, layer in by_layer(grads).items()}
+
+
+def by_layer(tree: Tree) -> dict[str, Tree]:
+    """Return the part of each layer in a tree of the parameters or gradients of an ImageClassifier."""
+    encoder = tree["encoder"]
+    layers = {"embedding": tree["embedding"]}
     layers |= {f"layers.{index}": layer for index, layer in sorted(encoder["layers"].items(), key=_by_number)}
     layers |= {"norm": encoder["norm"]} if "norm" in encoder else {}
-    return {name: global_norm(layer) for name, layer in (layers | {"head": grads["head"]}).items()}
+    return layers | {"head": tree["head"]}
+
+
+def _check_column(name: str, column: Array) -> None:
+    """Check for numbers that a step can have had."""
+    least = -math.inf if name == "loss" else 0.0  # a loss of another kind than cross-entropy may be negative
+    most = 1.0 if name == "accuracy" else math.inf
+    odd = column[~(np.isfinite(column) & (column >= least) & (column <= most))]
+    if odd.size:
+        expected = "finite" if name == "loss" else "in [0, 1]" if name == "accuracy" else "finite and at least 0"
+        raise ValueError(f"history must have numbers in {name} that are {expected}, but {odd[0]:g} is among them")
 
 
 def _by_number(item: tuple[str, Tree]) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -17,7 +14,9 @@ from npformer.loss import CrossEntropy
 from npformer.shapes import check_part, check_same_arrays
 from npformer.training.augmentation import flip, shift
 from npformer.training.data import Data
-from npformer.training.history import History
+from npformer.training.fit import check_fit, count_steps
+from npformer.training.gradients import NotFiniteError
+from npformer.training.history import History, by_layer
 from npformer.training.loop import Step, train
 from npformer.training.optimizers import AdamW
 from npformer.training.saved_run import SavedRun, read_saved_run
@@ -64,6 +63,7 @@ class Run:
 
     Examples
     --------
+    >>> from dataclasses import replace
     >>> from npformer.training import DIGITS, load_digits
     >>> run = Run(load_digits(), replace(DIGITS, epochs=1, num_layers=1))
     >>> losses = [step.loss for step in run.steps()]
@@ -74,6 +74,7 @@ class Run:
     def __init__(self, data: Data, settings: Settings, source: Source | None = None):
         check_part("data", data, Data)
         check_part("settings", settings, Settings)
+        check_fit(settings, data)
         self.settings = settings
         self.source = source
         self.model = make_image_classifier(
@@ -89,16 +90,12 @@ class Run:
             settings.norm_first,
             self._generator(PARAMETERS),
         ).astype(settings.dtype)
-        self.data = replace(
-            data,
-            train_images=data.train_images.astype(settings.dtype),
-            test_images=data.test_images.astype(settings.dtype),
-        )
+        self.data = data.astype(settings.dtype)
         self._mean = self.data.train_images.mean()
         self._std = self.data.train_images.std() or 1.0
         self.optimizer = AdamW(settings.learning_rate, BETAS, weight_decay=settings.weight_decay)
         self.history = History()
-        self.steps_per_epoch = -(-len(data.train_labels) // settings.batch_size)
+        self.steps_per_epoch = count_steps(settings, data)
         self.total_steps = settings.epochs * self.steps_per_epoch
 
     def steps(self) -> Iterator[Step]:
@@ -110,7 +107,7 @@ class Run:
             If the loss or a gradient is not finite.
         """
         settings, first = self.settings, len(self.history) + 1
-        warmup_steps = int(settings.warmup * self.total_steps)
+        warmup_steps = min(int(settings.warmup * self.total_steps), self.total_steps - 1)  # the product is rounded
         steps = train(
             self.model,
             CrossEntropy(settings.label_smoothing),
@@ -125,7 +122,7 @@ class Run:
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # the loop says where that leads to
                     step = next(steps)
-            except ValueError as error:  # all else was checked before
+            except NotFiniteError as error:
                 raise DivergedError(f"step {number} cannot be taken: {error}") from None
             self.history.append(step)
             yield step
@@ -170,7 +167,7 @@ class Run:
             for name, array in group.items():
                 if not np.isfinite(array).all():
                     raise DivergedError(f"step {len(self.history)} cannot be saved: {name} is not finite")
-        SavedRun(self.settings, self.source, self._fingerprint, arrays).write(path)
+        SavedRun(self.settings, self.source, self.data.fingerprint, arrays).write(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], data: Data) -> Self:
@@ -188,10 +185,12 @@ class Run:
     @classmethod
     def resume(cls, checkpoint: SavedRun, data: Data, name: str) -> Self:
         """Return the run of a checkpoint; `name` is what a sentence calls it."""
-        run = cls(data, checkpoint.settings, checkpoint.source)
-        if run._fingerprint != checkpoint.fingerprint:
+        check_part("data", data, Data)
+        data = data.astype(checkpoint.settings.dtype)
+        if data.fingerprint != checkpoint.fingerprint:
             raise ValueError(f"{name} must go on with the data that it began with, but these are others")
         try:
+            run = cls(data, checkpoint.settings, checkpoint.source)
             run.model = run.model.with_parameters(checkpoint.arrays["parameters"])
             run.optimizer.load_state(dict(checkpoint.arrays["optimizer"]))
             run.history = History.from_arrays(checkpoint.arrays["history"])
@@ -205,11 +204,16 @@ class Run:
         parameters, steps = flatten(self.model.parameters()), len(self.history)
         if not steps == self.optimizer.steps <= self.total_steps:
             raise ValueError(f"it has {self.optimizer.steps} steps, {steps} in its history, of {self.total_steps}")
+        layers = by_layer(self.model.parameters()).keys() if steps else set()
+        if self.history.grad_norms.keys() != layers:
+            raise ValueError(f"it has gradient norms of {sorted(self.history.grad_norms)}, not of {sorted(layers)}")
         for kind, arrays in {"parameters": parameters, **(self.optimizer.memory if steps else {})}.items():
             check_same_arrays(kind, arrays, parameters)
             for name, array in arrays.items():
                 if array.dtype != self.settings.dtype:
                     raise TypeError(f"{kind}.{name} is {array.dtype}, not {self.settings.dtype}")
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{kind}.{name} is not finite")
 
     def _batches(self, first: int) -> Iterator[tuple[Array, Array]]:
         """Return images and labels of the steps from `first` on."""
@@ -237,14 +241,3 @@ class Run:
 
     def _generator(self, purpose: int, number: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, purpose, number])
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for array in (
-            *(self.data.train_images, self.data.train_labels),
-            *(self.data.test_images, self.data.test_labels),
-        ):
-            digest.update(f"{array.dtype.str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()

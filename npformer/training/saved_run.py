@@ -23,7 +23,7 @@ ABOUT = "about"
 GROUPS = ("parameters", "optimizer", "history")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SavedRun:
     """All that a run needs to go on as if it had never stopped; what it draws is drawn anew from the seed.
 
@@ -83,7 +83,7 @@ def read_saved_run(path: str | os.PathLike[str]) -> SavedRun:
     """
     flat = read_arrays(check_suffix(path))
     about = _read_about(path, flat)
-    if about["version"] != VERSION:
+    if type(about["version"]) is not int or about["version"] != VERSION:  # True and 1.0 are equal to 1
         raise ValueError(f"{path} must be of version {VERSION}, but it is of version {about['version']!r:.20}")
     try:
         settings = Settings(**about["settings"])
@@ -112,7 +112,7 @@ def _read_about(path: str | os.PathLike[str], flat: dict[str, Array]) -> dict[st
     try:
         about = json.loads(flat.pop(ABOUT).tobytes())
         known = about["format"] == FORMAT and "version" in about
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):  # JSON may be nested too deeply
         known = False
     if not known:
         raise ValueError(f"{path} must be a checkpoint of a training run, but it is another .npz file")

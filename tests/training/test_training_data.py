@@ -113,6 +113,12 @@ def test_every_image_can_be_drawn_for_the_test() -> None:
     assert drawn == set(range(12))
 
 
+def test_data_are_equal_to_themselves_alone_and_can_be_keys() -> None:
+    first, second = make(), make()
+    assert first != second
+    assert {first: 1, second: 2}[first] == 1
+
+
 def test_what_is_held_out_is_from_the_training_images() -> None:
     data = load_digits()
     held_out = hold_out(data, 300, seed=1)

@@ -15,7 +15,7 @@ from tiny_runs import DATA, TINY, few_digits
 
 from npformer.component import Array
 from npformer.oracle.files import read_arrays, write_arrays
-from npformer.training import Run, Source
+from npformer.training import Run, Source, read_saved_run
 
 Change = Callable[[dict[str, Array]], object]
 
@@ -33,6 +33,11 @@ def retold(about: Callable[[dict[str, Any]], object]) -> Change:
 
 def recast(dtype: type, *names: str) -> Change:
     return lambda arrays: arrays.update({name: arrays[name].astype(dtype) for name in names})
+
+
+def at_once(name: str, value: float) -> Change:
+    """Return a change of the last entry of an array."""
+    return lambda arrays: arrays[name].put(-1, value)
 
 
 BIAS = "head.linear.bias"
@@ -59,6 +64,27 @@ ODD_FILES: dict[str, tuple[Change, str]] = {
     "float64 memory": (
         recast(np.float64, f"optimizer.mean.{BIAS}", f"optimizer.square.{BIAS}"),
         f"mean.{BIAS} is float64, not float32",
+    ),
+    "nested JSON": (
+        lambda arrays: arrays.update(about=np.full(200_000, ord("["), np.uint8)),
+        "it is another .npz file",
+    ),
+    "version true": (retold(lambda about: about.update(version=True)), "of version 1, but it is of version True"),
+    "odd dropout": (retold(lambda about: about["settings"].update(dropout=1.5)), "must lie in [0, 1), but it is 1.5"),
+    "odd patches": (retold(lambda about: about["settings"].update(patch_size=3)), "patch_size must divide the height"),
+    "odd activation": (retold(lambda about: about["settings"].update(activation="elu")), "but it is 'elu'"),
+    "a NaN": (at_once(f"parameters.{BIAS}", np.nan), f"parameters.{BIAS} is not finite"),
+    "a loss of NaN": (at_once("history.loss", np.nan), "in loss that are finite, but nan is among them"),
+    "a norm of inf": (at_once("history.grad_norms.head", np.inf), "in grad_norms.head that are finite and at least 0"),
+    "a rate below 0": (
+        at_once("history.learning_rate", -1),
+        "in learning_rate that are finite and at least 0, but -1",
+    ),
+    "accuracy of 7": (at_once("history.accuracy", 7), "in accuracy that are in [0, 1], but 7 is among them"),
+    "a layer less": (lambda arrays: arrays.pop("history.grad_norms.norm"), "it has gradient norms of ['embedding', "),
+    "no layers": (
+        lambda arrays: [arrays.pop(name) for name in list(arrays) if name.startswith("history.grad_norms")],
+        "it has gradient norms of [], not of ['embedding', 'head', 'layers.0', 'layers.1', 'norm']",
     ),
     "no loss": (lambda arrays: arrays.pop("history.loss"), "history must have"),
     "a short column": (lambda arrays: arrays.update({"history.accuracy": np.zeros(1)}), "of one length, but accuracy"),
@@ -100,14 +126,37 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     Run(DATA, TINY).save(path)
     relabelled = DATA.train_labels.copy()
     relabelled[-1] = (relabelled[-1] + 1) % 10
-    for other in (few_digits(201), replace(DATA, train_labels=relabelled)):
+    others = [few_digits(201), replace(DATA, train_labels=relabelled)]
+    others += [replace(DATA, test_images=1 - DATA.test_images), replace(DATA, test_labels=DATA.test_labels[::-1])]
+    for other in others:
         with pytest.raises(ValueError, match="must go on with the data that it began with, but these are others"):
             Run.load(path, other)
+
+
+def test_checkpoints_can_be_compared_and_be_keys(tmp_path: Path) -> None:
+    Run(DATA, TINY).save(tmp_path / "run.npz")
+    first, second = (read_saved_run(tmp_path / "run.npz") for _ in range(2))
+    assert first != second  # each is itself alone: arrays have no single answer
+    assert len({first, second, first}) == 2
+
+
+def test_the_largest_shift_leaves_something_to_see() -> None:
+    next(Run(DATA, replace(TINY, shift=7)).steps())
+
+
+def test_data_that_are_none_are_not_the_fault_of_the_checkpoint(tmp_path: Path) -> None:
+    Run(DATA, TINY).save(tmp_path / "run.npz")
+    data: Any = None
+    with pytest.raises(TypeError, match=r"^data must be a Data, but it is None$"):
+        Run.load(tmp_path / "run.npz", data)
 
 
 def test_a_checkpoint_has_one_suffix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a checkpoint must have the suffix \.npz, but it is a\.safetensors"):
         Run(DATA, TINY).save("a.safetensors")
+
+
+SIDES = "the height and the width of the images, 8 and 8"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +171,13 @@ def test_a_checkpoint_has_one_suffix(tmp_path: Path) -> None:
         ({"label_smoothing": 1}, "label_smoothing must lie in [0, 1), but it is 1"),
         ({"max_norm": 0}, "max_norm must lie in (0, inf), but it is 0"),
         ({"shift": -1}, "shift must be at least 0, but it is -1"),
+        ({"shift": 8}, f"shift must be below {SIDES}, but it is 8"),
+        ({"patch_size": 3}, f"patch_size must divide {SIDES}, but it is 3"),
+        ({"patch_size": 0}, "patch_size must be at least 1, but it is 0"),
+        (
+            {"epochs": 10**300},  # which float holds, but not times the warm-up
+            f"epochs must be at most 1,801,439,850,948,198, or the steps cannot be counted, but it is {10**300}",
+        ),
         ({"flip": 1}, "flip must be True or False, but it is an int"),
         ({"dtype": "float16"}, 'dtype must be "float32" or "float64", but it is \'float16\''),
         ({"seed": -1}, "seed must be at least 0, but it is -1"),
