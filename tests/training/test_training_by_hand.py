@@ -70,7 +70,7 @@ def test_the_steps_of_a_run_are_those_of_its_settings() -> None:
         optimizer.step(model.parameters(), clipped)
         norms.append(norm)
         assert np.array_equal(step.targets, labels), number
-        assert (step.loss, step.grad_norm) == (value, norm), number
+        assert (step.loss, step.grad_norm) == (float(value), norm), number
         assert step.learning_rate == pytest.approx(RATES[number - 1], rel=1e-14)  # a few operations and a cosine
         for name, array in flatten(run.model.parameters()).items():
             assert np.array_equal(array, flatten(model.parameters())[name]), (number, name)

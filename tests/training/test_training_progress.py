@@ -99,7 +99,7 @@ def test_a_stream_that_was_closed_before_the_start_is_no_terminal(monkeypatch: p
 def test_the_mean_over_an_epoch_is_over_its_images() -> None:
     """So the accuracy is a whole number of images, also in an epoch that has just begun."""
     run = Run(DATA, TINY)  # 48, 48, 48, 48 and 8 images
-    sizes = []
+    sizes: list[int] = []
     for step in run.steps():
         sizes = [*sizes[: len(sizes) % 5 and len(sizes)], len(step.targets)]
         index = (len(run.history) - 1) // 5

@@ -1,10 +1,12 @@
 """Killed at any moment, `npformer train --resume` goes on to the bits of a run that was never stopped."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,7 @@ from npformer.cli import main
 from npformer.component import Array
 from npformer.oracle.files import read_arrays
 from npformer.oracle.npz_file import write_npz
+from npformer.training.interrupts import noted_interrupts
 from npformer.training.optimizers import AdamW
 
 SMALL = ["--num-layers", "1", "--d-model", "8", "--num-heads", "2", "--d-ff", "8", "--dropout", "0.2", "--flip"]
@@ -119,18 +122,52 @@ def test_a_stop_within_writing_leaves_the_file_before_and_what_is_left_over_goes
     assert [each.name for each in cut.parent.iterdir()] == ["run.npz"]
 
 
+@pytest.fixture
+def heard() -> Iterator[Callable[[signal.Signals], object]]:
+    """Give a function that lets a signal do what it does in a shell; in a job in the background it may be ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def usual(number: signal.Signals) -> object:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        return signal.getsignal(number)
+
+    yield usual
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_second_ctrl_c_acts_at_once(heard: Callable[[signal.Signals], object]) -> None:
+    handler = heard(signal.SIGINT)
+    with noted_interrupts() as noted:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert noted == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_signal_that_is_ignored_stays_so(heard: Callable[[signal.Signals], object]) -> None:
+    heard(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with noted_interrupts() as noted:
+        signal.raise_signal(signal.SIGINT)
+    assert noted == []
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_waits_for_the_end_of_the_step_and_loses_nothing(
     tmp_path: Path,
     number: signal.Signals,
     status: int,
+    heard: Callable[[signal.Signals], object],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The signal comes where half of the parameters are written, and no checkpoint would be due for a long time."""
     whole, stopped = tmp_path / "whole.npz", tmp_path / "stopped.npz"
     options = [*SHORT[:-1], "1000"]
-    handler = signal.getsignal(number)
+    handler = heard(number)
     assert main(["train", *options, "--checkpoint", str(whole)]) == 0
     assert signal.getsignal(number) is handler
     write = AdamW._write
@@ -163,3 +200,5 @@ def test_a_run_that_is_over_is_only_scored(tmp_path: Path, capsys: pytest.Captur
     assert lines[-2:-1] == ["Resumed:  11 of 11 steps are done"]
     assert lines[-1].split(", in ")[0] == score
     assert identity(path) == before
+    assert main(["train", "--checkpoint", str(path), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resumed_at"] == 11
