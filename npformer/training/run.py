@@ -107,7 +107,7 @@ class Run:
             If the loss or a gradient is not finite.
         """
         settings, first = self.settings, len(self.history) + 1
-        warmup_steps = min(int(settings.warmup * self.total_steps), self.total_steps - 1)  # the product is rounded
+        warmup_steps = int(settings.warmup * self.total_steps)
         steps = train(
             self.model,
             CrossEntropy(settings.label_smoothing),

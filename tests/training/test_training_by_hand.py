@@ -77,7 +77,7 @@ def test_the_steps_of_a_run_are_those_of_its_settings() -> None:
     assert min(norms) < MAX_NORM < max(norms)  # some are clipped, some are not
 
 
-def test_a_warm_up_that_is_rounded_to_all_steps_leaves_one() -> None:
+def test_the_longest_warm_up_leaves_one_step() -> None:
     run = Run(DATA, replace(TINY, warmup=math.nextafter(1, 0)))
     rates = [step.learning_rate for step in run.steps()]
     assert rates == [*(TINY.learning_rate * step / 9 for step in range(1, 10)), 0.0]

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from npformer import flatten
 from npformer.component import Array, Tree
-from npformer.training import clip_by_global_norm, global_norm
+from npformer.training import NotFiniteError, clip_by_global_norm, global_norm
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SIZES = st.floats(1e-30, 1e30)
@@ -105,6 +105,12 @@ def test_bad_gradients_are_refused(grads: Any, sentence: str) -> None:
     for call in (global_norm, lambda tree: clip_by_global_norm(tree, 1.0)):
         with pytest.raises((TypeError, ValueError), match=sentence):
             call(grads)
+
+
+@pytest.mark.parametrize("largest", [np.nan, np.inf, 1.5e308])
+def test_numbers_that_are_not_finite_have_an_error_of_their_own(largest: float) -> None:
+    with pytest.raises(NotFiniteError):
+        global_norm({"bias": np.full(2, largest)})
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, math.nan, math.inf, "1", None])
