@@ -65,10 +65,7 @@ class SavedRun:
             "fingerprint": self.fingerprint,
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        try:
-            write_arrays(check_suffix(path), {ABOUT: text} | flat)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
+        write_arrays(check_suffix(path), {ABOUT: text} | flat)
 
 
 def read_saved_run(path: str | os.PathLike[str]) -> SavedRun:

@@ -38,7 +38,7 @@ SETTINGS = replace(
     seed=SEED,
     dtype="float64",
 )
-RATES = [*(PEAK * step / 3 for step in (1, 2, 3)), *(PEAK * (1 + math.cos(math.pi * n / 7)) / 2 for n in (1, 2, 3, 4))]
+RATES = [*(PEAK * step / 3 for step in (1, 2, 3)), *(PEAK * (1 + math.cos(math.pi * n / 8)) / 2 for n in (1, 2, 3, 4))]
 
 
 def drawn(purpose: int, number: int) -> np.random.Generator:
@@ -80,7 +80,7 @@ def test_the_steps_of_a_run_are_those_of_its_settings() -> None:
 def test_the_longest_warm_up_leaves_one_step() -> None:
     run = Run(DATA, replace(TINY, warmup=math.nextafter(1, 0)))
     rates = [step.learning_rate for step in run.steps()]
-    assert rates == [*(TINY.learning_rate * step / 9 for step in range(1, 10)), 0.0]
+    assert rates == [*(TINY.learning_rate * step / 9 for step in range(1, 10)), TINY.learning_rate / 2]
 
 
 def test_all_test_images_are_scored() -> None:
