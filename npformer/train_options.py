@@ -21,6 +21,7 @@ TRAINING: dict[str, tuple[type, str, str]] = {
     "label_smoothing": (float, "X", "of the cross-entropy"),
     "max_norm": (float, "X", "gradients are clipped to this global norm"),
     "shift": (int, "N", "images are moved by up to N pixels, at random"),
+    "threads": (int, "N", "parts of a batch that are computed at the same time"),
     "seed": (int, "N", "decides the split, and all that is drawn"),
 }
 

@@ -17,13 +17,15 @@ def describe_run(run: Run) -> str:
     judged = "held out" if run.source is not None and run.source.hold_out else "to test"
     order = "pre" if settings.norm_first else "post"
     moves = f", shifted by up to {settings.shift} px" * (settings.shift > 0) + ", flipped" * settings.flip
+    threads = f", in {settings.threads} threads" * (settings.threads > 1)
     lines = [
         f"Data:     {data.name}, {N:,} images of {height} x {width} to train on, {len(data.test_labels):,} {judged}, "
         f"{len(data.class_names)} classes",
         f"Model:    {run.model!r}, {settings.dtype}",
         f"          patch size {settings.patch_size}, {settings.num_layers} x {order}-norm layer, d_model "
         f"{settings.d_model}, {settings.num_heads} heads, d_ff {settings.d_ff}, {settings.activation}",
-        f"Training: {settings.epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size} images{moves}",
+        f"Training: {settings.epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size} images"
+        f"{moves}{threads}",
         f"          AdamW, learning rate {settings.learning_rate:g}, warm-up {settings.warmup:g}, "
         f"weight decay {settings.weight_decay:g}, clipped to {settings.max_norm:g}",
         f"          dropout {settings.dropout:g}, label smoothing {settings.label_smoothing:g}, seed {settings.seed}",

@@ -14,6 +14,7 @@ from npformer.loss import CrossEntropy
 from npformer.shapes import check_part, check_same_arrays
 from npformer.training.augmentation import flip, shift
 from npformer.training.data import Data
+from npformer.training.data_parallel import DataParallel
 from npformer.training.fit import check_fit, count_steps
 from npformer.training.gradients import NotFiniteError
 from npformer.training.history import History, by_layer
@@ -109,7 +110,7 @@ class Run:
         settings, first = self.settings, len(self.history) + 1
         warmup_steps = int(settings.warmup * self.total_steps)
         steps = train(
-            self.model,
+            self.model if settings.threads == 1 else DataParallel(self.model, settings.threads),
             CrossEntropy(settings.label_smoothing),
             self.optimizer,
             self._batches(first),

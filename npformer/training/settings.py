@@ -31,6 +31,8 @@ class Settings:
     flip : bool
         Whether half of the images are mirrored, at random; then the test images are scored with their mirror images.
     dtype : {"float32", "float64"}
+    threads : int
+        Parts of a batch that are computed at the same time, as by DataParallel.
     seed : int
         Decides all that is drawn: initial weights, order of the images, shifts, flips and dropout.
 
@@ -65,6 +67,7 @@ class Settings:
     shift: int = 0
     flip: bool = False
     dtype: str = "float32"
+    threads: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +82,7 @@ class Settings:
         check_count("shift", self.shift, least=0)
         check_flag("flip", self.flip)
         check_choice("dtype", self.dtype, DTYPES)
+        check_count("threads", self.threads)
         check_count("seed", self.seed, least=0)
 
 
@@ -109,4 +113,5 @@ FASHION_MNIST = Settings(
     weight_decay=0.05,
     label_smoothing=0.1,
     flip=True,
+    threads=2,
 )

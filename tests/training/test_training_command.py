@@ -40,7 +40,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> tuple[Terminal, Terminal]:
 
 
 def test_it_says_what_is_trained_how_it_goes_and_the_score_once(capsys: Captured) -> None:
-    moves = ["--shift", "2", "--flip", "--seed", "7", "--label-smoothing", "0.2", "--dropout", "0.1"]
+    moves = ["--shift", "2", "--flip", "--threads", "2", "--seed", "7", "--label-smoothing", "0.2", "--dropout", "0.1"]
     optimizer = ["--learning-rate", "0.02", "--warmup", "0.1", "--weight-decay", "0.05", "--max-norm", "2"]
     assert main(["train", *TINY, *moves, *optimizer]) == 0
     printed = capsys.readouterr()
@@ -50,7 +50,7 @@ def test_it_says_what_is_trained_how_it_goes_and_the_score_once(capsys: Captured
         "Data:     digits, 1,348 images of 8 x 8 to train on, 449 to test, 10 classes",
         "Model:    ImageClassifier(946 parameters), float32",
         "          patch size 4, 1 x pre-norm layer, d_model 8, 2 heads, d_ff 8, relu",
-        "Training: 2 epochs of 22 steps of 64 images, shifted by up to 2 px, flipped",
+        "Training: 2 epochs of 22 steps of 64 images, shifted by up to 2 px, flipped, in 2 threads",
         "          AdamW, learning rate 0.02, warm-up 0.1, weight decay 0.05, clipped to 2",
         "          dropout 0.1, label smoothing 0.2, seed 7",
     ]

@@ -16,7 +16,10 @@ from npformer.training import DivergedError, History, Run, Settings, Source, loa
 from npformer.training.run import AUGMENTATION, DROPOUT, ORDER, PARAMETERS
 
 
-@pytest.mark.parametrize("settings", [TINY, replace(TINY, dtype="float64", norm_first=False, flip=False, dropout=0.0)])
+@pytest.mark.parametrize(
+    "settings",
+    [TINY, replace(TINY, dtype="float64", norm_first=False, flip=False, dropout=0.0), replace(TINY, threads=3)],
+)
 def test_a_run_that_stops_and_goes_on_ends_with_the_same_bits(tmp_path: Path, settings: Settings) -> None:
     whole = bits(finish(Run(DATA, settings)))
     assert len(whole) > 100
@@ -56,6 +59,7 @@ OTHER: dict[str, Any] = {
     "shift": 0,
     "flip": False,
     "dtype": "float64",
+    "threads": 2,
     "seed": 1,
 }
 

@@ -1,0 +1,96 @@
+"""The parts of a batch at the same time, each in a thread."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import reduce
+from typing import Any, Self
+
+import numpy as np
+
+from npformer.component import Array, Component, Tree, add_trees
+from npformer.shapes import check_count, check_part, describe
+
+
+class DataParallel(Component):
+    """A model that computes the parts of a batch at the same time, each in a thread of its own.
+
+    The examples of a batch do not see each other, so outputs and gradients of inputs stand one after another. A
+    parameter is used by every part, so its gradient is the sum of theirs. With a batch x of the parts x_1, ..., x_n:
+
+        output = [f(x_1); ...; f(x_n)]        grad_x = [grad_x_1; ...; grad_x_n]        grad_p = Σ_i grad_p(x_i)
+
+    The parts are as good as equal, and each sum is taken in their order: the same bits, whichever thread is first.
+    NumPy gives up Python's lock while it computes, so that threads use several cores. The products of small matrices
+    gain more from that than from threads of BLAS, which meet again after every product.
+
+    It has the parameters of its model under the same names, as if it were not there.
+
+    Parameters
+    ----------
+    model : Component
+        A function of one array whose first axis is the batch, in which no example sees another.
+    threads : int
+        Number of parts; a batch of fewer examples has as many as examples.
+
+    `forward(x, rng=None)`; each part draws its dropout masks from a child that is spawned from rng, a Generator.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If x is no array with a first axis, or rng is neither a Generator nor None.
+
+    Examples
+    --------
+    >>> from npformer import Linear
+    >>> linear, x = Linear(3, 2, rng=0), np.arange(15.0).reshape(5, 3)
+    >>> output, cache = DataParallel(linear, threads=2).forward(x)
+    >>> bool(np.allclose(output, linear(x), rtol=0, atol=1e-14)), list(cache)
+    (True, ['0', '1'])
+    """
+
+    def __init__(self, model: Component, threads: int):
+        check_part("model", model, Component)
+        self.model = model
+        self.threads = check_count("threads", threads)
+
+    def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Tree]:
+        _check_batch("x", x)
+        n = max(1, min(self.threads, len(x)))
+        options: list[Tree] = [{}] * n
+        if rng is not None:
+            check_part("rng", rng, np.random.Generator)
+            options = [{"rng": child} for child in rng.spawn(n)]
+        results = _at_once(lambda part, option: self.model.forward(part, **option), np.array_split(x, n), options)
+        cache = {str(index): part_cache for index, (_, part_cache) in enumerate(results)}
+        return np.concatenate([output for output, _ in results]), cache
+
+    def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
+        _check_batch("grad_output", grad_output)
+        results = _at_once(self.model.backward, np.array_split(grad_output, len(cache)), list(cache.values()))
+        return np.concatenate([grad_x for grad_x, _ in results]), reduce(add_trees, [grads for _, grads in results])
+
+    def _tree(self) -> Tree:
+        return self.model._tree()
+
+    def _with(self, given: Mapping[str, Array], prefix: str) -> Self:
+        twin = copy.copy(self)
+        twin.model = self.model._with(given, prefix)
+        return twin
+
+
+def _check_batch(name: str, array: object) -> None:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, but it is {describe(array)}")
+    if array.ndim == 0:
+        raise ValueError(f"{name} must have a batch as its first axis, but its shape is ()")
+
+
+def _at_once(function: Callable[..., Any], *arguments: list[Any]) -> list[Any]:
+    """Return the results of all calls, each made in a thread that has this one's context, such as np.errstate."""
+    with ThreadPoolExecutor(len(arguments[0])) as pool:
+        calls = [pool.submit(copy_context().run, function, *each) for each in zip(*arguments, strict=True)]
+        return [call.result() for call in calls]
