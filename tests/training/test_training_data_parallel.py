@@ -32,7 +32,8 @@ def test_outputs_and_gradients_are_those_of_the_whole_batch(threads: int) -> Non
 
 
 def test_its_gradients_are_proven() -> None:
-    report = check_gradients(DataParallel(MODEL, 2), IMAGES)
+    model = make_image_classifier((2, 4), 2, 3, num_layers=1, d_model=4, num_heads=2, d_ff=4, rng=0)
+    report = check_gradients(DataParallel(model, 2), IMAGES[:3, :2])
     assert report.verdict == "PASS", str(report)
 
 
