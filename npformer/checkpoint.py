@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from npformer.component import Array, Component, Tree
-from npformer.shapes import check_part, describe
+from npformer.shapes import describe
+from npformer.wrapper import Wrapper
 
 
-class Checkpoint(Component):
+class Checkpoint(Wrapper):
     """A component that keeps nothing of its forward but the inputs, and computes the rest again in backward.
 
         forward:   output = component(inputs), whose cache is thrown away
@@ -58,10 +58,6 @@ class Checkpoint(Component):
     True
     """
 
-    def __init__(self, component: Component):
-        check_part("component", component, Component)
-        self.component = component
-
     def forward(self, *inputs: Any, **options: Any) -> tuple[Array, Tree]:
         cache = _with_sources_copied({"inputs": {str(index): x for index, x in enumerate(inputs)}, "options": options})
         return self.component(*inputs, **options), cache
@@ -70,14 +66,6 @@ class Checkpoint(Component):
         again = _with_sources_copied(cache)
         recomputed = self.component.forward(*again["inputs"].values(), **again["options"])[1]
         return self.component.backward(grad_output, recomputed)
-
-    def _tree(self) -> Tree:
-        return self.component._tree()
-
-    def _with(self, given: Mapping[str, Array], prefix: str) -> Self:
-        twin = copy.copy(self)
-        twin.component = self.component._with(given, prefix)
-        return twin
 
 
 def without_checkpoints(component: Component) -> Component:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import reduce
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from npformer.component import Array, Component, Tree, add_trees
 from npformer.shapes import check_count, check_part, describe
+from npformer.wrapper import Wrapper
 
 
-class DataParallel(Component):
-    """A model that computes the parts of a batch at the same time, each in a thread of its own.
+class DataParallel(Wrapper):
+    """A component that computes the parts of a batch at the same time, each in a thread of its own.
 
     The examples of a batch do not see each other, so outputs and gradients of inputs stand one after another. A
     parameter is used by every part, so its gradient is the sum of theirs. With a batch x of the parts x_1, ..., x_n:
 
         output = [f(x_1); ...; f(x_n)]        grad_x = [grad_x_1; ...; grad_x_n]        grad_p = Σ_i grad_p(x_i)
 
-    The parts are as good as equal, and each sum is taken in their order: the same bits, whichever thread is first.
+    Parts differ by one example at most, and each sum is taken in their order: the same bits, whichever thread is first.
     NumPy gives up Python's lock while it computes, so that threads use several cores. The products of small matrices
     gain more from that than from threads of BLAS, which meet again after every product.
 
-    It has the parameters of its model under the same names, as if it were not there.
+    It has the parameters of its component under the same names, as if it were not there.
 
     Parameters
     ----------
-    model : Component
-        A function of one array whose first axis is the batch, in which no example sees another.
+    component : Component
+        A whole model; a function of one array whose first axis is the batch, in which no example sees another.
     threads : int
         Number of parts; a batch of fewer examples has as many as examples.
 
@@ -52,9 +52,8 @@ class DataParallel(Component):
     (True, ['0', '1'])
     """
 
-    def __init__(self, model: Component, threads: int):
-        check_part("model", model, Component)
-        self.model = model
+    def __init__(self, component: Component, threads: int):
+        super().__init__(component)
         self.threads = check_count("threads", threads)
 
     def forward(self, x: Array, rng: np.random.Generator | None = None) -> tuple[Array, Tree]:
@@ -64,22 +63,14 @@ class DataParallel(Component):
         if rng is not None:
             check_part("rng", rng, np.random.Generator)
             options = [{"rng": child} for child in rng.spawn(n)]
-        results = _at_once(lambda part, option: self.model.forward(part, **option), np.array_split(x, n), options)
+        results = _at_once(lambda part, option: self.component.forward(part, **option), np.array_split(x, n), options)
         cache = {str(index): part_cache for index, (_, part_cache) in enumerate(results)}
         return np.concatenate([output for output, _ in results]), cache
 
     def backward(self, grad_output: Array, cache: Tree) -> tuple[Array, Tree]:
         _check_batch("grad_output", grad_output)
-        results = _at_once(self.model.backward, np.array_split(grad_output, len(cache)), list(cache.values()))
+        results = _at_once(self.component.backward, np.array_split(grad_output, len(cache)), list(cache.values()))
         return np.concatenate([grad_x for grad_x, _ in results]), reduce(add_trees, [grads for _, grads in results])
-
-    def _tree(self) -> Tree:
-        return self.model._tree()
-
-    def _with(self, given: Mapping[str, Array], prefix: str) -> Self:
-        twin = copy.copy(self)
-        twin.model = self.model._with(given, prefix)
-        return twin
 
 
 def _check_batch(name: str, array: object) -> None:

@@ -65,7 +65,7 @@ def test_it_has_the_parameters_of_its_model_as_if_it_were_not_there() -> None:
     changed = model.with_parameters(other)
     assert (type(changed), changed.threads) == (DataParallel, 2)
     np.testing.assert_allclose(changed(IMAGES), MODEL.with_parameters(other)(IMAGES), rtol=0, atol=1e-12)
-    assert model.model is MODEL
+    assert model.component is MODEL
     assert model.astype(np.float32)(IMAGES.astype(np.float32)).dtype == np.float32
 
 
@@ -93,7 +93,7 @@ def test_the_parts_are_computed_at_the_same_time() -> None:
 
 def test_what_numpy_is_told_to_do_about_an_overflow_holds_in_every_thread() -> None:
     huge = DataParallel(Linear(1, 1, rng=0), 2)
-    huge.model.weight[...] = 1e300  # type: ignore[attr-defined]
+    huge.component.weight[...] = 1e300  # type: ignore[attr-defined]
     x = np.array([[1.0], [1e300]])
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         huge(x)
@@ -120,5 +120,5 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
         linear.forward(np.ones((4, 3)))
     with pytest.raises(ValueError, match="threads must be at least 1, but it is 0"):
         DataParallel(MODEL, 0)
-    with pytest.raises(TypeError, match="model must be a Component"):
+    with pytest.raises(TypeError, match="component must be a Component"):
         DataParallel(np.tanh, 2)  # type: ignore[arg-type]
