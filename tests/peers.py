@@ -102,8 +102,9 @@ def main() -> None:
         for name, results in contestants(CONTESTS[data]):
             scores, seconds = zip(*results, strict=True)
             spread = f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
-            columns = (data, name, len(scores), f"{statistics.mean(scores):.4f}", spread)
-            print(f"| {' | '.join(map(str, columns))} | {statistics.median(seconds):.1f} |", flush=True)
+            took = statistics.median(seconds)
+            columns = (len(scores), f"{statistics.mean(scores):.4f}", spread, "< 0.1" if took < 0.1 else f"{took:.1f}")
+            print(f"| {data} | {name} | {' | '.join(map(str, columns))} |", flush=True)
 
 
 if __name__ == "__main__":
