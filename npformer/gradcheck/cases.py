@@ -24,6 +24,7 @@ from npformer.dropout import Dropout
 from npformer.embedding import Embeddings, PositionalEncoding, TokenEncoder
 from npformer.encoder import Encoder, EncoderLayer, SharedEncoder, make_encoder
 from npformer.feed_forward import PositionwiseFeedForward
+from npformer.gradcheck.image_cases import make_parts
 from npformer.gradcheck.inputs import (
     IGNORED,
     draw_length_mask,
@@ -177,8 +178,6 @@ def _loss(s: Sizes, rng: np.random.Generator) -> Case:
 
 
 def _of_images(name: str, s: Sizes, rng: np.random.Generator) -> Case:
-    from npformer.gradcheck.image_cases import make_parts  # here, since npformer.training has what imports this
-
     component, x = make_parts(s, rng)[name]
     return Case(component, (x,))
 
