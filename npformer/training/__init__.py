@@ -5,7 +5,6 @@ from npformer.loss import CrossEntropy, MeanSquaredError
 from npformer.training.augmentation import flip, shift
 from npformer.training.clipping import clip_by_global_norm, global_norm
 from npformer.training.data import Data, hold_out, stratified_split
-from npformer.training.data_parallel import DataParallel
 from npformer.training.digits import load_digits
 from npformer.training.fashion_mnist import load_fashion_mnist
 from npformer.training.gradients import NotFiniteError
@@ -29,7 +28,6 @@ __all__ = [
     "CosineSchedule",
     "CrossEntropy",
     "Data",
-    "DataParallel",
     "DivergedError",
     "FlatHead",
     "History",

@@ -9,7 +9,8 @@ import pytest
 from npformer import Dropout, GivenMasks, Linear, flatten
 from npformer.component import Array, Component, Tree
 from npformer.gradcheck import check_gradients
-from npformer.training import DataParallel, make_image_classifier
+from npformer.training import make_image_classifier
+from npformer.training.data_parallel import DataParallel
 
 MODEL = make_image_classifier((4, 4), 2, 3, num_layers=2, d_model=8, num_heads=2, d_ff=8, dropout=0.25, rng=0)
 IMAGES = np.random.default_rng(1).standard_normal((5, 4, 4))
