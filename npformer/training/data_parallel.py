@@ -27,7 +27,8 @@ class DataParallel(Wrapper):
     NumPy gives up Python's lock while it computes, so that threads use several cores. The products of small matrices
     gain more from that than from threads of BLAS, which meet again after every product.
 
-    It has the parameters of its component under the same names, as if it were not there.
+    It has the parameters of its component under the same names, as if it were not there. For
+    `npformer.oracle.trace` take the component inside: it numbers uses in the order of calls, which threads do not keep.
 
     Parameters
     ----------

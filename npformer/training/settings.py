@@ -32,7 +32,7 @@ class Settings:
         Whether half of the images are mirrored, at random; then the test images are scored with their mirror images.
     dtype : {"float32", "float64"}
     threads : int
-        Parts of a batch that are computed at the same time, as by DataParallel.
+        Parts of a batch that are computed at the same time, each in a thread of its own.
     seed : int
         Decides all that is drawn: initial weights, order of the images, shifts, flips and dropout.
 
