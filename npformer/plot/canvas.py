@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SLIDE = (10.0, 5.6)  # inches
 TITLE, LABEL, TICK = 15, 13, 12  # points
+SLIVER = 3  # the ratio of sides above which cells are no squares
 
 # The palette of Okabe and Ito (2008) without its yellow, which is too pale for a line on white.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = PALETTE = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from npformer.component import Array
-from npformer.plot.canvas import LABEL, SLIDE, TICK, add_colour_bar, new_figure, shown
+from npformer.plot.canvas import LABEL, SLIDE, SLIVER, TICK, add_colour_bar, new_figure, shown
 from npformer.shapes import check_count, check_floats, describe
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ MOST_HEADS, MOST_TOKENS = 32, 64  # with more of them the picture could not be r
 LINE = 0.165  # inches from one word to the next, as high as letters of 12 points
 BESIDE, BELOW = 1.5, 0.5  # inches for the colour bar and the labels of the axes
 HEADING, BAR, LABELLED = 0.75, 1.6, 2.8  # inches for "head 10", "attention weight" and "query (rows are queries)"
-SLIVER = 3  # the ratio of sides above which cells are no squares
 APART = (0.1, 0.28)  # inches from a panel to the next: to the right, and down, where the title is
 
 

@@ -13,6 +13,7 @@ from npformer.embedding import PositionalEncoding
 from npformer.plot.canvas import (
     BLUE,
     LABEL,
+    SLIVER,
     TICK,
     add_colour_bar,
     dress_legend,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 HIDDEN = "#ECECEC"
-SLIVER = 3  # the ratio of sides above which cells are no squares
 MOST_LINED = 64  # cells along a side; more would vanish between the lines around them
 PIXELS = (400, 640)  # about as many as a matrix has on a slide, down and across
 DISTINCT = 3  # pixels of a cell that can be seen
